@@ -36,8 +36,8 @@ def _arguments() -> argparse.Namespace:
         command.add_argument("--renew", action="store_true", help="install the newest peers first")
         command.add_argument("--json", type=Path, metavar="FILE", help="write every sample")
         command.add_argument("--markdown", type=Path, metavar="FILE", help="write the page")
-    again = commands.add_parser("table", help="print the page of a saved run again")
-    again.add_argument("json", type=Path)
+    again = commands.add_parser("table", help="print the page of saved runs again")
+    again.add_argument("json", type=Path, nargs="+")
     return parser.parse_args()
 
 
@@ -49,7 +49,7 @@ def main() -> int:
     arguments = _arguments()
     signal.signal(signal.SIGTERM, _stop)
     if arguments.command == "table":
-        print(table.page(suite.Run.load(arguments.json)))
+        print(table.page([suite.Run.load(path) for path in arguments.json]))
         return 0
     run = suite.run(
         arguments.command,
@@ -58,7 +58,7 @@ def main() -> int:
         measure_s=arguments.measure_s,
         renew=arguments.renew,
     )
-    page = table.page(run)
+    page = table.page([run])
     print(page)
     if arguments.json is not None:
         run.save(arguments.json)

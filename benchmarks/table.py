@@ -18,9 +18,13 @@ BASE = "fray"
 _TITLES = {"calls": "Actor calls", "startup": "Starting"}
 
 
-def page(run: Run) -> str:
-    """The whole page of one run."""
-    parts = [f"# {_TITLES[run.suite]}, side by side", "", _how(run), "", *_table(run), ""]
+def page(runs: Sequence[Run]) -> str:
+    """The page of one or more runs."""
+    return "\n".join(["# Side by side", "", *(_section(run) for run in runs)])
+
+
+def _section(run: Run) -> str:
+    parts = [f"## {_TITLES[run.suite]}", "", _how(run), "", *_table(run), ""]
     parts += [f"- {name}: {value}" for name, value in run.machine.items()]
     parts += [f"- versions: {_versions(run)}", *_bystanders(run), ""]
     if run.failures:

@@ -25,7 +25,7 @@ def row(page: str, title: str) -> list[str]:
 
 
 def test_page_shows_medians_with_their_noise_and_the_ratio_of_medians() -> None:
-    cells = row(table.page(finished_run()), "a. round trip")
+    cells = row(table.page([finished_run()]), "a. round trip")
     assert cells == [
         "a. round trip, calls/s ↑",
         "7,000 (6,000–8,000)",
@@ -37,17 +37,17 @@ def test_page_shows_medians_with_their_noise_and_the_ratio_of_medians() -> None:
 def test_peer_that_failed_has_no_figures_and_is_named_below() -> None:
     run = finished_run(failures=["ray, round 1: exit status 1\nits traceback"])
     del run.samples["ray"]
-    page = table.page(run)
+    page = table.page([run])
     assert row(page, "a. round trip")[2:] == ["–", "–"]
     assert page.rstrip().endswith("- ray, round 1: exit status 1")
 
 
 def test_case_that_nobody_reported_has_no_row() -> None:
-    assert "2 drivers" not in table.page(finished_run())
+    assert "2 drivers" not in table.page([finished_run()])
 
 
 def test_peers_without_fray_are_shown_without_ratios() -> None:
-    page = table.page(finished_run(peers=["ray"]))
+    page = table.page([finished_run(peers=["ray"])])
     assert "÷" not in page
     assert row(page, "a. round trip")[1:] == ["1,000 (1,000–2,000)"]
 

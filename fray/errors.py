@@ -316,7 +316,7 @@ class UnsupportedError(ClusterError, NotImplementedError):
     """This kind of cluster cannot do that."""
 
 
-class JobStopped(BaseException):  # noqa: N818 - not an error: it unwinds a stopped job's thread
+class JobStopped(BaseException):
     """The job that runs in this thread was told to stop."""
 
 

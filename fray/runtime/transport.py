@@ -1,6 +1,6 @@
 """The seam of the network: what the runtime needs from a transport, and nothing of how.
 
-A `Transport` opens `Link`\\ s: ordered, reliable, message-based, both ways. Production uses
+A `Transport` opens links: ordered, reliable, message-based, both ways. Production uses
 `fray.runtime.websocket` (one aiohttp websocket per pair of processes); the simulator has its own
 in memory. Both pass one conformance suite (`tests/runtime/transport_conformance.py`).
 

@@ -469,6 +469,9 @@ class Rules(RuleBasedStateMachine):
             self.heard_at[outcome.entry.epoch] = self.now
         elif outcome.refusal is Refusal.TOO_EARLY:
             assert self.now < 20.0
+        elif outcome.refusal is Refusal.NAME_TAKEN:
+            assert outcome.holder is not None
+            assert outcome.holder.epoch in self.living()
 
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:

@@ -5,7 +5,7 @@
     FrayError
     ├── CallError                      a call has no result
     │   ├── RemoteError                the method raised (the user's exception, as data)
-    │   ├── ActorDied                  the actor is gone; says why, and whether the call may have run
+    │   ├── ActorDied                  the actor is gone; says why
     │   ├── ActorUnavailable           the actor cannot be reached now; it may come back
     │   ├── CallCancelled              somebody cancelled the call
     │   ├── DeadlineExceeded           (also a TimeoutError)

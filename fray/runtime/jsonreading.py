@@ -130,6 +130,7 @@ def _converter() -> Converter:
     configure_union_passthrough(str | bool | int | float | None, converter)
     converter.register_structure_hook_factory(_is_enum, _enum_reader)
     converter.register_structure_hook_factory(dataclasses.is_dataclass, _object_reader)
+    converter.register_structure_hook_factory(_is_kinds, _kinds_reader)
     converter.register_structure_hook_factory(_is_array, _array_reader)
     converter.register_structure_hook_factory(_is_tuple_of_fields, _fields_reader)
     converter.register_structure_hook_factory(_is_mapping, _mapping_reader)
@@ -204,6 +205,38 @@ def _object_reader(kind: Any) -> Hook:
 
     return read_object
 
+
+def _kinds(union: Any) -> dict[str, type]:
+    """The classes of a union of dataclasses, by the defaults of their field ``kind``; else none."""
+    classes = typing.get_args(union) if typing.get_origin(union) in _UNIONS else ()
+    found: dict[str, type] = {}
+    for cls in classes:
+        if not dataclasses.is_dataclass(cls):
+            return {}
+        default = next((f.default for f in dataclasses.fields(cls) if f.name == "kind"), None)
+        if not isinstance(default, str):
+            return {}
+        found[default] = cast("type", cls)
+    return found if len(found) == len(classes) else {}
+
+
+def _is_kinds(kind: Any) -> bool:
+    return bool(_kinds(kind))
+
+
+def _kinds_reader(kind: Any) -> Hook:
+    readers = {name: _object_reader(cls) for name, cls in _kinds(kind).items()}
+
+    def read_kind(value: Any, _: Any) -> Any:
+        name = cast("dict[str, Any]", value).get("kind") if type(value) is dict else None
+        if not isinstance(name, str) or name not in readers:
+            raise _expected(f"an object whose kind is one of {', '.join(readers)}", value)
+        return readers[name](value, kind)
+
+    return read_kind
+
+
+_UNIONS = (typing.Union, types.UnionType)
 
 _ARRAYS: Mapping[Any, Callable[[Iterable[Any]], Any]] = {
     list: list,

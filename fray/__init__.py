@@ -1,0 +1,93 @@
+"""fray: an asyncio actor framework and cluster manager for machine learning.
+
+The layers, each of which knows only those below it::
+
+    fray, fray.rpc, fray.job, fray.cli     facades: what users import and type
+    fray.cluster                           jobs, hosts, schedulers, clients
+    fray.actor                             actors: classes, handles, futures, names
+    fray.runtime                           protocol, connections, hosted actors, supervision
+    fray.ids, fray.errors                  identifiers and errors
+
+`fray.testing` simulates all of it.
+"""
+
+from typing import TYPE_CHECKING
+
+from fray._version import __version__
+from fray.actor import (
+    ActorFuture,
+    ActorHandle,
+    actor,
+    gather,
+    method,
+    spawn,
+    wait,
+    wait_async,
+)
+from fray.actor.current import DEFAULT_SYSTEM
+from fray.actor.invocation import cancelled
+from fray.errors import (
+    ActorDied,
+    ActorNotFoundError,
+    ActorUnavailable,
+    BlockingCallError,
+    CallCancelled,
+    CallError,
+    DeadlineExceeded,
+    FrayError,
+    JobStopped,
+    MailboxFull,
+    NameTakenError,
+    RemoteError,
+    remote_error,
+)
+
+if TYPE_CHECKING:
+    from fray.actor.system import ActorSystem
+    from fray.cluster.current import connect
+
+
+def _default_system() -> "ActorSystem":
+    """What actors use where nobody connected: the cluster that the environment names."""
+    from fray.cluster.current import default_system
+
+    return default_system()
+
+
+DEFAULT_SYSTEM.provide(_default_system)
+
+
+def __getattr__(name: str) -> object:
+    if name == "connect":
+        from fray.cluster.current import connect
+
+        return connect
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "ActorDied",
+    "ActorFuture",
+    "ActorHandle",
+    "ActorNotFoundError",
+    "ActorUnavailable",
+    "BlockingCallError",
+    "CallCancelled",
+    "CallError",
+    "DeadlineExceeded",
+    "FrayError",
+    "JobStopped",
+    "MailboxFull",
+    "NameTakenError",
+    "RemoteError",
+    "__version__",
+    "actor",
+    "cancelled",
+    "connect",
+    "gather",
+    "method",
+    "remote_error",
+    "spawn",
+    "wait",
+    "wait_async",
+]

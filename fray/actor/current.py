@@ -1,0 +1,96 @@
+"""Which actor system the running code uses.
+
+The *current* one: whose actor, job or connection the code belongs to (a context variable), else
+the default: the newest open connection's, else the one that the provider makes (an implicit local
+cluster's; the facade installs the provider, since this layer knows no cluster).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from fray.errors import FrayError
+
+if TYPE_CHECKING:
+    from fray.actor.system import ActorSystem
+
+CURRENT_SYSTEM: ContextVar[ActorSystem | None] = ContextVar("fray_current_system", default=None)
+"""The system whose actor, job or connection the running code belongs to."""
+
+
+class DefaultSystem:
+    """The system of code that belongs to none: set by a connection, else made by the provider."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._stack: list[ActorSystem] = []
+        self._provider: Callable[[], ActorSystem] | None = None
+
+    def provide(self, provider: Callable[[], ActorSystem]) -> None:
+        """Says who makes a system where there is none. The facade does.
+
+        Args:
+            provider: Gives an open system, the same one as long as it is open.
+        """
+        self._provider = provider
+
+    def push(self, system: ActorSystem) -> None:
+        """A connection opened: its system is the default now.
+
+        Args:
+            system: The system.
+        """
+        with self._lock:
+            self._stack.append(system)
+
+    def remove(self, system: ActorSystem) -> None:
+        """A connection closed.
+
+        Args:
+            system: The system.
+        """
+        with self._lock:
+            self._stack = [s for s in self._stack if s is not system]
+
+    def get(self) -> ActorSystem:
+        """The default system; made where there is none."""
+        with self._lock:
+            for system in reversed(self._stack):
+                if not system.closed:
+                    return system
+            if self._provider is None:
+                raise FrayError("no actor system: call fray.connect() first")
+            return self._provider()
+
+
+DEFAULT_SYSTEM = DefaultSystem()
+"""The one per operating-system process; connections put themselves in."""
+
+
+def current_system() -> ActorSystem:
+    """The system that the running code belongs to, else the default one."""
+    system = CURRENT_SYSTEM.get()
+    if system is not None and not system.closed:
+        return system
+    return DEFAULT_SYSTEM.get()
+
+
+@contextlib.contextmanager
+def using(system: ActorSystem) -> Iterator[None]:
+    """Makes a system the current one for a block.
+
+    Args:
+        system: The system.
+    """
+    token = CURRENT_SYSTEM.set(system)
+    try:
+        yield
+    finally:
+        CURRENT_SYSTEM.reset(token)
+
+
+__all__ = ["CURRENT_SYSTEM", "DEFAULT_SYSTEM", "DefaultSystem", "current_system", "using"]

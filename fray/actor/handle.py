@@ -1,0 +1,268 @@
+"""Handles: what a user holds of an actor.
+
+A handle is a name, not a connection: it pickles as names and ids, works wherever a system runs, and
+finds the actor again after it moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from fray.actor.current import current_system
+from fray.actor.future import ActorFuture, refuse_to_block
+from fray.errors import FrayError, UnknownMethodError
+from fray.ids import ActorId
+from fray.runtime.blocking import check_stopped
+from fray.runtime.calls import CURRENT_INVOCATION, OutgoingCall
+from fray.runtime.methods import DEFAULT_OPTIONS, RESERVED, Method, no_such_method
+
+if TYPE_CHECKING:
+    from fray.actor.directory import ActorKey
+    from fray.actor.route import Route
+    from fray.actor.system import ActorSystem
+
+T = TypeVar("T")
+
+
+class ActorMethod:
+    """One method of one actor: call it with ``.remote(...)``, or directly to block.
+
+    Calls of one caller to one actor start in the order in which they were made.
+    """
+
+    __slots__ = ("_handle", "_name", "_retries", "_timeout_s")
+
+    def __init__(
+        self, handle: ActorHandle[Any], name: str, timeout_s: float | None, retries: int
+    ) -> None:
+        self._handle = handle
+        self._name = name
+        self._timeout_s = timeout_s
+        self._retries = retries
+
+    def __repr__(self) -> str:
+        return f"<ActorMethod {self._handle.label}.{self._name}>"
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorFuture[Any]:
+        """Sends the call at once. Arguments have the value that they have now.
+
+        Args:
+            *args: The method's arguments.
+            **kwargs: The method's keyword arguments.
+
+        Returns:
+            The future of the outcome; for a generator method, an iterator.
+
+        Raises:
+            PayloadError: An argument cannot be pickled; nothing was sent.
+        """
+        check_stopped()
+        route = self._handle.route
+        payload = route.encode(self._name, args, kwargs)
+        timeout_s = self._timeout_s
+        deadline = None
+        invocation = CURRENT_INVOCATION.get()
+        if timeout_s is not None:
+            deadline = route.process.clock.monotonic() + timeout_s
+        inherited = invocation.deadline if invocation is not None else None
+        if inherited is not None and (deadline is None or inherited < deadline):
+            deadline = inherited  # a call made inside a call has the time that is left of it
+            timeout_s = deadline - route.process.clock.monotonic()
+        future: ActorFuture[Any] = ActorFuture(route, self._name, timeout_s, self._retries)
+        call = OutgoingCall(self._name, payload, future, deadline=deadline)
+        route.process.post(route.submit, future, call)
+        return future
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Makes the call and blocks until it has its outcome.
+
+        Args:
+            *args: The method's arguments.
+            **kwargs: The method's keyword arguments.
+
+        Raises:
+            BlockingCallError: An event loop runs on this thread; nothing was sent.
+            BaseException: What the method raised.
+        """
+        self._handle.refuse_to_block(self._name)
+        return self.remote(*args, **kwargs).result()
+
+    def options(self, *, timeout: float | None = None, retries: int | None = None) -> ActorMethod:
+        """The same method with other options.
+
+        Args:
+            timeout: Time limit of a call in seconds, > 0; it travels with the call, and calls made
+                inside inherit what is left of it. None for none.
+            retries: How often a call is repeated after a failure that left its fate unknown; only
+                for methods that are idempotent.
+
+        Raises:
+            ValueError: A value is out of bounds.
+        """
+        if timeout is not None and timeout <= 0:
+            raise ValueError(f"timeout must be positive, not {timeout}")
+        if retries is not None and retries < 0:
+            raise ValueError(f"retries must be at least 0, not {retries}")
+        return ActorMethod(
+            self._handle, self._name, timeout, self._retries if retries is None else retries
+        )
+
+
+class ActorHandle(Generic[T]):
+    """A handle to an actor, or to a pool of actors under one name (calls are balanced then).
+
+    Awaiting a handle waits until the actor has started. It raises what went wrong if it never will.
+
+    Args:
+        key: Which actor.
+        label: For people.
+        methods: What it has, where its class is known: unknown ones are refused before sending.
+        system: Whose connections are used; None for the current system's at first use.
+    """
+
+    def __init__(
+        self,
+        key: ActorKey,
+        label: str,
+        methods: Mapping[str, Method] | None = None,
+        system: ActorSystem | None = None,
+    ) -> None:
+        self._key = key
+        self._label = label
+        self._methods = methods
+        self._system = system
+        self._route_: Route | None = None
+
+    def __repr__(self) -> str:
+        return f"<ActorHandle {self._label} {self._key.actor_id}>".replace(" >", ">")
+
+    @property
+    def label(self) -> str:
+        """Its name or class, for people."""
+        return self._label
+
+    @property
+    def key(self) -> ActorKey:
+        """Which actor it points at."""
+        return self._key
+
+    @property
+    def actor_id(self) -> ActorId:
+        """Unique identifier of the actor; of a pool, its first member's.
+
+        Raises:
+            ActorNotFoundError: It points at a name that nobody has.
+        """
+        if self._key.actor_id:
+            return ActorId(self._key.actor_id)
+        if not self.route.endpoints:
+            self.route.system.run(self.route.resolve)
+        return ActorId(self.route.endpoints[0].actor_id)
+
+    @property
+    def route(self) -> Route:
+        """The way to the actor, in the system that this handle belongs to."""
+        route = self._route_
+        if route is None or route.system.closed:
+            system = self._system
+            if system is None or system.closed:
+                system = current_system()
+            route = self._route_ = system.route(self._key, self._label)
+        return route
+
+    def refuse_to_block(self, method: str) -> None:
+        """Raises where a blocking call would stop an event loop.
+
+        Args:
+            method: Which method is about to be called.
+
+        Raises:
+            BlockingCallError: A loop runs on this thread.
+        """
+        refuse_to_block(f"{self._label}.{method}(...)", f"await {self._label}.{method}.remote(...)")
+
+    def __getattr__(self, name: str) -> ActorMethod:
+        if name.startswith("_") or name in RESERVED:
+            if name.startswith("__"):  # what protocols probe for (copy, pickle, IPython)
+                raise AttributeError(name)
+            raise UnknownMethodError(no_such_method(self._label, name, self._methods or ()))
+        options = DEFAULT_OPTIONS
+        if self._methods is not None:
+            method = self._methods.get(name)
+            if method is None:
+                raise UnknownMethodError(no_such_method(self._label, name, self._methods))
+            options = method.options
+        bound = ActorMethod(self, name, options.timeout_s, options.retries)
+        self.__dict__[name] = bound  # the next look-up does not come here
+        return bound
+
+    def __await__(self) -> Generator[Any, None, ActorHandle[T]]:
+        yield from self._later("start", lambda: self.route.resolve()).__await__()
+        return self
+
+    def stop(self, grace_s: float = 5.0) -> ActorFuture[None]:
+        """Ends the actor for good: refuses new calls, lets the present ones end, runs ``on_stop``.
+
+        Args:
+            grace_s: How long the present calls may take, in seconds, ≥ 0.
+
+        Returns:
+            Done when the actor has ended; need not be awaited.
+        """
+        return self._end(grace_s=grace_s, kill=False)
+
+    def kill(self) -> ActorFuture[None]:
+        """Ends the actor at once: calls in flight fail, hooks do not run.
+
+        Returns:
+            Done when the actor has ended; need not be awaited.
+        """
+        return self._end(grace_s=0.0, kill=True)
+
+    def _end(self, *, grace_s: float, kill: bool) -> ActorFuture[None]:
+        if grace_s < 0:
+            raise ValueError(f"grace_s must be 0 or more, not {grace_s}")
+        directory = self.route.system.directory
+        return self._later(
+            "kill" if kill else "stop",
+            lambda: directory.stop(self._key, grace_s=grace_s, kill=kill),
+        )
+
+    def _later(self, what: str, make: Any) -> ActorFuture[Any]:
+        """Runs a coroutine on the system's loop, as a future."""
+        route = self.route
+        future: ActorFuture[Any] = ActorFuture(route, what, None, 0)
+
+        async def work() -> None:
+            try:
+                value = await make()
+            except FrayError as exc:
+                future.fail(exc)
+            else:
+                future.succeed(value)
+
+        route.process.post(lambda: route.system.spawn(work(), f"{what} {self._label}"))
+        return future
+
+    def __reduce__(self) -> Any:
+        methods = None if self._methods is None else dict(self._methods)
+        return _rebuild, (type(self), self._key, self._label, methods)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActorHandle) and other._key == self._key  # pyright: ignore[reportUnknownMemberType]
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+def _rebuild(
+    cls: type[ActorHandle[Any]],
+    key: ActorKey,
+    label: str,
+    methods: Mapping[str, Method] | None,
+) -> ActorHandle[Any]:
+    return cls(key, label, methods)
+
+
+__all__ = ["ActorHandle", "ActorMethod"]

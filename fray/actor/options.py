@@ -1,0 +1,115 @@
+"""What ``@actor(...)`` and ``.options(...)`` accept, checked where it is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+LIFETIMES = ("non_detached", "detached")
+PROCESSES = ("auto", "own", "shared")
+
+
+@dataclass(frozen=True, slots=True)
+class ActorOptions:
+    """How an actor is made, placed and run.
+
+    Attributes:
+        name: Exclusive name in its namespace; None for none.
+        namespace: Where the name goes; None for the creator's namespace.
+        num_cpus: CPUs it needs, ≥ 0; counted for placement.
+        num_gpus: GPUs it needs, ≥ 0, fractions allowed.
+        memory: Memory it needs, such as ``"8g"``; None for the default.
+        tpu: TPU type it needs, such as ``"v5litepod-4"``.
+        resources: A ``ResourceConfig``, instead of the four above.
+        max_restarts: How often it is restarted after a failure, ≥ 0; -1 for always.
+        max_concurrency: Calls that may run at once, ≥ 1.
+        mailbox_calls_max: Calls that may wait; None for the default.
+        thread_affinity: Run every plain method on the same thread.
+        lifetime: ``"detached"`` outlives its creator, and needs a name.
+        get_if_exists: Give the living actor of that name, if there is one.
+        process: ``"own"``: an operating-system process of its own; ``"shared"``: packed with
+            others of its job; ``"auto"``: own on a cluster, in the local process locally.
+        preemptible: Whether it may be placed on hosts that can be taken away.
+    """
+
+    name: str | None = None
+    namespace: str | None = None
+    num_cpus: float = 1
+    num_gpus: float = 0
+    memory: str | None = None
+    tpu: str | None = None
+    resources: Any = None
+    max_restarts: int = 0
+    max_concurrency: int = 1
+    mailbox_calls_max: int | None = None
+    thread_affinity: bool = False
+    lifetime: Literal["non_detached", "detached"] = "non_detached"
+    get_if_exists: bool = False
+    process: Literal["auto", "own", "shared"] = "auto"
+    preemptible: bool = True
+
+    def __post_init__(self) -> None:
+        self._check_amounts()
+        if self.name is not None and (not isinstance(self.name, str) or not self.name):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"an actor's name is a string that is not empty, not {self.name!r}")
+        if self.lifetime not in LIFETIMES:
+            raise ValueError(f"lifetime is one of {', '.join(LIFETIMES)}, not {self.lifetime!r}")
+        if self.process not in PROCESSES:
+            raise ValueError(f"process is one of {', '.join(PROCESSES)}, not {self.process!r}")
+        if self.get_if_exists and self.name is None:
+            raise ValueError("get_if_exists needs a name: without one there is nothing to get")
+
+    def _check_amounts(self) -> None:
+        for field in ("num_cpus", "num_gpus"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{field} is a number, not {value!r}")
+            if not math.isfinite(value) or value < 0:
+                raise ValueError(f"{field} must be 0 or more, not {value}")
+        for field, least in (("max_restarts", -1), ("max_concurrency", 1)):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{field} is a whole number, not {value!r}")
+            if value < least:
+                raise ValueError(f"{field} must be at least {least}, not {value}")
+        if self.mailbox_calls_max is not None and self.mailbox_calls_max < 1:
+            raise ValueError(f"mailbox_calls_max must be at least 1, not {self.mailbox_calls_max}")
+        if self.resources is not None and (self.num_gpus or self.tpu or self.memory):
+            raise ValueError("give either resources=… or num_gpus/memory/tpu, not both")
+        if self.tpu and self.num_gpus:
+            raise ValueError("an actor has GPUs or a TPU, not both")
+
+    def replace(self, **changes: Any) -> ActorOptions:
+        """A copy with some options changed.
+
+        Args:
+            **changes: Options by name.
+
+        Raises:
+            TypeError: There is no such option; the message names the nearest.
+            ValueError: A value is out of bounds.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        for option in changes:
+            if option not in known:
+                close = difflib.get_close_matches(option, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise TypeError(
+                    f"actors have no option {option!r}{hint} (options: {', '.join(known)})"
+                )
+        return dataclasses.replace(self, **changes)
+
+    def check_creation(self) -> None:
+        """What only matters when an actor is made.
+
+        Raises:
+            ValueError: A detached actor has no name.
+        """
+        if self.lifetime == "detached" and self.name is None:
+            raise ValueError('lifetime="detached" needs a name: nobody could find the actor again')
+
+
+__all__ = ["ActorOptions"]

@@ -1,0 +1,328 @@
+"""The way from a handle to living incarnations, shared by all handles to one actor.
+
+A route asks the directory where its actor is, remembers the answer, and asks again when that
+proves stale. Calls that wait for an answer wait in order. What a failure means is decided here:
+
+* A call that is known not to have started is sent again by itself, to wherever the actor now is.
+* A call that may have run is repeated only where the method said that it may be (``retries``).
+* When a connection is lost, the directory is asked what became of the other side; the call then
+  ends with `ActorDied` and its cause, or with `ActorUnavailable` where nobody knows of a death.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from fray.errors import (
+    ActorDied,
+    ActorUnavailable,
+    CallError,
+    DeathCause,
+    DeathKind,
+    FrayError,
+    Started,
+)
+from fray.runtime.calls import OutgoingCall
+from fray.runtime.serialization import dumps_arguments, loads
+
+if TYPE_CHECKING:
+    from fray.actor.directory import ActorKey, Endpoint
+    from fray.actor.future import ActorFuture
+    from fray.actor.system import ActorSystem
+    from fray.runtime.payload import Payload
+
+log = logging.getLogger("fray")
+
+LOCATE_WAIT_S = 10.0
+"""How long one question to the directory waits; then it is asked again."""
+
+POOL_REFRESH_S = 2.0
+"""How old the knowledge of a name's endpoints may be while calls go to it."""
+
+RESEND_BACKOFF_S = (0.0, 0.02, 0.1, 0.5, 1.0)
+"""Pauses before the same call is sent again: an actor that has just moved is found at once."""
+
+
+class _Target:
+    """An endpoint, and how many of this route's calls are out to it."""
+
+    __slots__ = ("endpoint", "outstanding")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.outstanding = 0
+
+
+class Route:
+    """The way to an actor, or to a pool of them.
+
+    Args:
+        system: Whose loop, process and directory it uses.
+        key: Which actor.
+        label: For people.
+        unpickles: Whether results may be unpickled here: not those of the control plane.
+    """
+
+    unpickles = True
+
+    def __init__(self, system: ActorSystem, key: ActorKey, label: str) -> None:
+        self.system = system
+        self.process = system.process
+        self.key = key
+        self.label = label
+        self._targets: list[_Target] = []
+        self._by_call: dict[ActorFuture[Any], _Target] = {}
+        self._waiting: deque[ActorFuture[Any]] = deque()
+        self._resolving = False
+        self._turn = 0
+        self._fresh_until = 0.0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Route {self.label} to {len(self._targets)} endpoints, waiting={len(self._waiting)}>"
+        )
+
+    def encode(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+        """Arguments, as they are at this moment.
+
+        Args:
+            method: Whose arguments.
+            args: Positional ones.
+            kwargs: The others.
+
+        Raises:
+            PayloadError: Something cannot be pickled; the message says what.
+        """
+        return dumps_arguments(args, kwargs)
+
+    def decode(self, method: str, payload: Payload) -> Any:
+        """A result, as the caller gets it.
+
+        Args:
+            method: Whose result.
+            payload: The result.
+        """
+        return loads(payload, what=f"the result of {self.label}.{method}", take=True)
+
+    # ---- calls, on the loop
+
+    def submit(self, future: ActorFuture[Any], call: OutgoingCall) -> None:
+        """Sends a call when it is known where to.
+
+        Args:
+            future: Its future.
+            call: The call.
+        """
+        if future.done():
+            return
+        future.call = call
+        future.begin()
+        if self._targets and not self._waiting:
+            self._dispatch(future)
+            self._keep_fresh()
+        else:
+            self._wait(future)
+
+    def _wait(self, future: ActorFuture[Any]) -> None:
+        self._waiting.append(future)
+        if not self._resolving:
+            self._resolving = True
+            self.system.spawn(self._resolve_for_waiting(), f"resolve {self.label}")
+
+    def _dispatch(self, future: ActorFuture[Any]) -> None:
+        target = self._choose()
+        target.outstanding += 1
+        self._by_call[future] = target
+        call = future.call
+        assert call is not None
+        endpoint = target.endpoint
+        self.process.send(endpoint.process_id, endpoint.address, endpoint.target, call)
+
+    def _choose(self) -> _Target:
+        """Least outstanding, then round robin."""
+        targets = self._targets
+        if len(targets) == 1:
+            return targets[0]
+        self._turn += 1
+        count = len(targets)
+        return min(
+            (targets[(self._turn + i) % count] for i in range(count)), key=lambda t: t.outstanding
+        )
+
+    def settled(self, future: ActorFuture[Any]) -> None:
+        """A call of this route has its outcome.
+
+        Args:
+            future: Its future.
+        """
+        target = self._by_call.pop(future, None)
+        if target is not None:
+            target.outstanding -= 1
+
+    # ---- failures
+
+    def failed(self, future: ActorFuture[Any], exc: BaseException) -> None:
+        """Something went wrong on the way: repeats the call, or settles it.
+
+        Args:
+            future: The call's future.
+            exc: What went wrong.
+        """
+        target = self._by_call.pop(future, None)
+        if target is not None:
+            target.outstanding -= 1
+            if isinstance(exc, ActorUnavailable | ActorDied):
+                self._forget(target)
+        if not isinstance(exc, ActorUnavailable | ActorDied) or target is None:
+            future.fail(exc)
+        elif exc.started is Started.NO and not future.has_begun:
+            self._again(future)
+        elif isinstance(exc, ActorDied):
+            self._repeat_or_fail(future, exc)
+        else:
+            self.system.spawn(self._ask_why(future, target.endpoint, exc), f"obituary {self.label}")
+
+    def _forget(self, target: _Target) -> None:
+        if target in self._targets:
+            self._targets.remove(target)
+
+    def _again(self, future: ActorFuture[Any]) -> None:
+        old = future.call
+        assert old is not None
+        future.call = OutgoingCall(old.method, old.payload, future, deadline=old.deadline)
+        delay_s = RESEND_BACKOFF_S[min(future.attempts, len(RESEND_BACKOFF_S) - 1)]
+        future.attempts += 1
+        if delay_s == 0:
+            self._wait(future)
+        else:
+            self.process.loop.call_later(delay_s, self._wait_if_open, future)
+
+    def _wait_if_open(self, future: ActorFuture[Any]) -> None:
+        if future.done():
+            return
+        if self.system.closed:
+            future.fail(ActorUnavailable(f"{self.label}: the system is shutting down"))
+        else:
+            self._wait(future)
+
+    def _repeat_or_fail(self, future: ActorFuture[Any], exc: BaseException) -> None:
+        if future.retries > 0 and not future.has_begun:
+            future.retries -= 1
+            self._again(future)
+        else:
+            future.fail(exc)
+
+    async def _ask_why(self, future: ActorFuture[Any], endpoint: Endpoint, exc: CallError) -> None:
+        try:
+            cause = await self.system.directory.obituary(endpoint)
+        except FrayError as failure:
+            exc.add_note(f"what became of it could not be asked: {failure}")
+            cause = None
+        if future.done():
+            return
+        if cause is None:
+            self._repeat_or_fail(future, exc)
+        else:
+            self._repeat_or_fail(future, ActorDied(self.label, cause, started=exc.started))
+
+    # ---- where the actor is
+
+    async def _resolve_for_waiting(self) -> None:
+        try:
+            await self.resolve()
+        except FrayError as exc:
+            self._resolving = False
+            waiting, self._waiting = self._waiting, deque()
+            for future in waiting:
+                future.fail(_copy_of(exc))
+            return
+        finally:
+            self._resolving = False
+            if self.system.closed:
+                for future in self._waiting:
+                    future.fail(ActorUnavailable(f"{self.label}: the system is shutting down"))
+        waiting, self._waiting = self._waiting, deque()
+        for future in waiting:
+            if future.done():
+                continue
+            if self._targets:
+                self._dispatch(future)
+            else:  # what was found failed at once, within this loop
+                self._wait(future)
+
+    async def resolve(self, wait_s: float | None = None) -> None:
+        """Finds the actor, waiting while it is being made or restarted.
+
+        Args:
+            wait_s: How long to wait for a name that nobody has; None for the system's default.
+
+        Raises:
+            ActorNotFoundError: Nobody has the name.
+            ActorDied: The actor is gone for good.
+        """
+        await self.system.created(self.key)
+        if wait_s is None:
+            wait_s = self.system.lookup_timeout_s if self.key.name else LOCATE_WAIT_S
+        told = ""
+        while not self._targets:
+            located = await self.system.directory.locate(self.key, wait_s=wait_s)
+            self._set(located.endpoints)
+            if not located.endpoints and located.pending != told:
+                told = located.pending
+                log.info("%s is not ready yet: %s", self.label, told)
+
+    def _keep_fresh(self) -> None:
+        """The members of a pool come and go: what a name means is asked for again, beside calls."""
+        now = self.process.clock.monotonic()
+        if self.key.name and now >= self._fresh_until and not self._resolving:
+            self._fresh_until = now + POOL_REFRESH_S
+            self.system.spawn(self._refresh(), f"refresh {self.label}")
+
+    async def _refresh(self) -> None:
+        try:
+            located = await self.system.directory.locate(self.key, wait_s=0)
+        except FrayError as exc:  # what is known stays in use; calls find out by themselves
+            log.debug("could not refresh %s: %s", self.label, exc)
+            return
+        if located.endpoints:
+            self._set(located.endpoints)
+
+    def _set(self, endpoints: tuple[Endpoint, ...]) -> None:
+        known = {t.endpoint.target: t for t in self._targets}
+        self._targets = [known.get(e.target) or _Target(e) for e in endpoints]
+        self._fresh_until = self.process.clock.monotonic() + POOL_REFRESH_S
+
+    def invalidate(self) -> None:
+        """The directory says that the actor's places have changed: ask anew for the next call."""
+        self._targets = []
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Where calls go at present."""
+        return [t.endpoint for t in self._targets]
+
+    def fail_all(self, why: str) -> None:
+        """The system ends: settles everything that still waits here.
+
+        Args:
+            why: For the message.
+        """
+        exc = DeathCause(DeathKind.STOPPED, why)
+        while self._waiting:
+            self._waiting.popleft().fail(ActorDied(self.label, exc, started=Started.NO))
+        for future in list(self._by_call):
+            future.fail(ActorUnavailable(f"{future.describe()}: {why}"))
+
+
+def _copy_of(exc: FrayError) -> FrayError:
+    """Each waiter raises an exception object of its own: tracebacks pile up on a shared one."""
+    if isinstance(exc, ActorDied):
+        return ActorDied(exc.actor, exc.cause, started=exc.started)
+    copy = type(exc)(*exc.args)
+    copy.__cause__ = exc.__cause__
+    return copy
+
+
+__all__ = ["LOCATE_WAIT_S", "POOL_REFRESH_S", "RESEND_BACKOFF_S", "Route"]

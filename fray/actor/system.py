@@ -1,0 +1,240 @@
+"""An actor system: a process, a directory, and the routes between handles and actors.
+
+Which system the user's API uses is said by `fray.actor.current`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fray.actor.current import CURRENT_SYSTEM
+from fray.actor.directory import ActorKey, ActorSpec
+from fray.actor.handle import ActorHandle
+from fray.actor.route import Route
+from fray.errors import FrayError
+from fray.ids import Namespace
+from fray.runtime.cell import CellOptions
+from fray.runtime.methods import methods_of
+from fray.runtime.serialization import dumps, loads
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from fray.actor.directory import Directory
+    from fray.actor.options import ActorOptions
+    from fray.runtime.cell import Cell
+    from fray.runtime.payload import Payload
+    from fray.runtime.process import Process
+
+T = TypeVar("T")
+
+
+class ActorSystem:
+    """A process and its way to find and make actors.
+
+    Args:
+        process: The process, started.
+        directory: Finds and makes actors.
+        namespace: Where names go unless said otherwise.
+        job_id: The job that this process belongs to; empty for a driver.
+        lookup_timeout_s: How long a look-up waits for a name that nobody has yet, in seconds.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        directory: Directory,
+        *,
+        namespace: str,
+        job_id: str = "",
+        lookup_timeout_s: float = 0.0,
+    ) -> None:
+        self.process = process
+        self.directory = directory
+        self.namespace = Namespace(namespace)
+        self.job_id = job_id
+        self.lookup_timeout_s = lookup_timeout_s
+        self.closed = False
+        self._routes: dict[ActorKey, Route] = {}
+        self._creations: dict[ActorKey, asyncio.Future[None]] = {}
+
+    def __repr__(self) -> str:
+        return f"<ActorSystem {self.process.label} namespace={self.namespace}>"
+
+    # ---- routes and tasks
+
+    def route(self, key: ActorKey, label: str) -> Route:
+        """The route to an actor, the same for all its handles. Any thread.
+
+        Args:
+            key: Which actor.
+            label: For people.
+        """
+        found = self._routes.get(key)
+        if found is None:
+            found = self._routes.setdefault(key, Route(self, key, label))
+        return found
+
+    def spawn(self, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Starts a task that ends with the process. On the loop only.
+
+        Args:
+            coro: What it runs.
+            name: For people.
+        """
+        return self.process.scope.spawn(coro, name=name)
+
+    def run(
+        self, make: Callable[[], Coroutine[Any, Any, T]], *, timeout_s: float | None = None
+    ) -> T:
+        """Runs a coroutine on the loop and blocks for it. See `Process.run`.
+
+        Args:
+            make: Makes the coroutine.
+            timeout_s: Time limit in seconds.
+        """
+        return self.process.run(make, timeout_s=timeout_s)
+
+    def close(self, why: str = "the system has shut down") -> None:
+        """Settles every call that still waits. The process is closed by its owner.
+
+        Args:
+            why: For the messages.
+        """
+        self.closed = True
+        for route in self._routes.values():
+            route.fail_all(why)
+
+    # ---- making actors
+
+    def create(
+        self,
+        cls: type,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: ActorOptions,
+    ) -> ActorHandle[Any]:
+        """Has an actor made and gives its handle at once.
+
+        In synchronous code the request is accepted, or refused by an exception, before this
+        returns. On an event loop's thread nothing may block: there a refusal is raised by awaiting
+        the handle, and by each of its calls.
+
+        Args:
+            cls: Its class.
+            args: Of its constructor.
+            kwargs: Of its constructor.
+            options: How it is made and run.
+
+        Raises:
+            PayloadError: The class or an argument cannot be pickled.
+            NameTakenError: Its name is in use.
+            InfeasibleError: No host could ever run it.
+        """
+        options.check_creation()
+        namespace = options.namespace or self.namespace
+        label = options.name or cls.__name__
+        spec = ActorSpec(
+            actor_id=f"a-{self.process.clock.token(6)}",
+            label=label,
+            namespace=namespace,
+            options=options,
+            payload=dumps((cls, args, kwargs)),
+        )
+        if _a_loop_runs_here():
+            key = ActorKey(namespace, actor_id=spec.actor_id)
+            if options.get_if_exists:
+                key = ActorKey(namespace, name=label)
+            self.process.post(self._begin_creation, key, spec)
+        else:
+            actor_id = self.run(lambda: self.directory.create(spec))
+            key = ActorKey(namespace, actor_id=actor_id)
+        return ActorHandle(key, label, methods_of(cls), self)
+
+    def _begin_creation(self, key: ActorKey, spec: ActorSpec) -> None:
+        accepted: asyncio.Future[None] = self.process.loop.create_future()
+
+        async def create() -> None:
+            try:
+                await self.directory.create(spec)
+            except FrayError as exc:
+                accepted.set_exception(exc)
+                accepted.exception()  # told by `created`, to everybody who asks
+            else:
+                accepted.set_result(None)
+
+        self._creations[key] = accepted
+        self.spawn(create(), f"create {spec.label}")
+
+    async def created(self, key: ActorKey) -> None:
+        """Waits until the making of an actor was accepted.
+
+        Args:
+            key: Which actor; nothing is awaited for one that this system did not make.
+
+        Raises:
+            FrayError: It was refused; each caller gets this again.
+        """
+        accepted = self._creations.get(key)
+        if accepted is not None:
+            await asyncio.shield(accepted)
+
+    # ---- hosting actors
+
+    def context(self) -> Context:
+        """The context variables of code that belongs to this system."""
+        context = copy_context()
+        context.run(CURRENT_SYSTEM.set, self)
+        return context
+
+    def host(self, target: str, label: str, options: CellOptions | None = None) -> Cell:
+        """Makes room for an actor in this system's process.
+
+        Args:
+            target: What frames address it by.
+            label: For people.
+            options: How it is run.
+        """
+        return self.process.host(target, label=label, options=options, context=self.context())
+
+
+def instantiate(payload: Payload) -> Any:
+    """Makes an actor's instance from its pickled ``(class, args, kwargs)``.
+
+    Args:
+        payload: As in `ActorSpec`.
+    """
+    cls, args, kwargs = loads(payload)
+    return cls(*args, **kwargs)
+
+
+def cell_options(options: ActorOptions) -> CellOptions:
+    """What of an actor's options concerns the cell that runs it.
+
+    Args:
+        options: The actor's.
+    """
+    cell = CellOptions(
+        max_concurrency=options.max_concurrency, thread_affinity=options.thread_affinity
+    )
+    if options.mailbox_calls_max is not None:
+        cell = CellOptions(
+            max_concurrency=options.max_concurrency,
+            thread_affinity=options.thread_affinity,
+            mailbox_calls_max=options.mailbox_calls_max,
+        )
+    return cell
+
+
+def _a_loop_runs_here() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+__all__ = ["ActorSystem", "cell_options", "instantiate"]

@@ -1,0 +1,156 @@
+"""Waiting for several calls at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from fray.actor.future import ActorFuture, refuse_to_block
+from fray.runtime import blocking
+
+
+class Gathered:
+    """Several futures as one: await it, or block with `result`. Order is that of the arguments."""
+
+    def __init__(self, futures: Sequence[Any], return_exceptions: bool) -> None:
+        self._futures = list(futures)
+        self._return_exceptions = return_exceptions
+
+    def __repr__(self) -> str:
+        done = sum(f.done() for f in self._futures)
+        return f"<Gathered {done}/{len(self._futures)} done>"
+
+    def done(self) -> bool:
+        """Whether all have their outcome."""
+        return all(future.done() for future in self._futures)
+
+    def cancel(self) -> None:
+        """Cancels those that are not done."""
+        for future in self._futures:
+            future.cancel()
+
+    def result(self, timeout: float | None = None) -> list[Any]:
+        """Blocks until all are done, or one has failed.
+
+        Args:
+            timeout: Seconds to wait for all together; None for no limit.
+
+        Raises:
+            TimeoutError: The time is up; the calls go on.
+            BaseException: What the first failed one raised, unless ``return_exceptions``.
+        """
+        _, pending = wait(self._futures, num_returns=len(self._futures), timeout=timeout)
+        if pending:
+            raise TimeoutError(f"{len(pending)} of {len(self._futures)} calls are not done")
+        return [self._outcome(future) for future in self._futures]
+
+    def _outcome(self, future: Any) -> Any:
+        if not self._return_exceptions:
+            return future.result()
+        exc = future.exception()
+        return future.result() if exc is None else exc
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        async def collect() -> list[Any]:
+            return await asyncio.gather(*self._futures, return_exceptions=self._return_exceptions)
+
+        return collect().__await__()
+
+
+def gather(*futures: Any, return_exceptions: bool = False) -> Gathered:
+    """Several futures as one.
+
+    ``await fray.gather(a, b)`` on an event loop, ``fray.gather(a, b).result()`` elsewhere.
+
+    Args:
+        *futures: What ``.remote(...)`` gave.
+        return_exceptions: Give exceptions in the list rather than raising the first.
+    """
+    return Gathered(futures, return_exceptions)
+
+
+def wait(
+    futures: Sequence[Any], num_returns: int = 1, timeout: float | None = None
+) -> tuple[list[Any], list[Any]]:
+    """Blocks until some of several calls have their outcome.
+
+    Args:
+        futures: What ``.remote(...)`` gave.
+        num_returns: How many must be done, between 1 and their number.
+        timeout: Seconds to wait; None for no limit. When the time is up, fewer may be done.
+
+    Returns:
+        Exactly ``num_returns`` that are done (fewer after a timeout), and the others; each in the
+        order in which they were given.
+
+    Raises:
+        ValueError: ``num_returns`` is out of bounds, or a future is given twice.
+        BlockingCallError: An event loop runs on this thread.
+    """
+    pending = _check(futures, num_returns)
+    if sum(f.done() for f in pending) < num_returns:
+        refuse_to_block("fray.wait(…)", "await fray.wait_async(…)")
+        _block(pending, num_returns, timeout)
+    return _split(pending, num_returns)
+
+
+async def wait_async(
+    futures: Sequence[Any], num_returns: int = 1, timeout: float | None = None
+) -> tuple[list[Any], list[Any]]:
+    """The asynchronous `wait`.
+
+    Args:
+        futures: What ``.remote(...)`` gave.
+        num_returns: How many must be done.
+        timeout: Seconds to wait; None for no limit.
+    """
+    waiting = _check(futures, num_returns)
+    loop = asyncio.get_running_loop()
+    enough = asyncio.Event()
+
+    def look(_: Any = None) -> None:
+        if sum(f.done() for f in waiting) >= num_returns:
+            loop.call_soon_threadsafe(enough.set)
+
+    for future in waiting:
+        future.add_done_callback(look)
+    look()
+    try:
+        async with asyncio.timeout(timeout):
+            await enough.wait()
+    except TimeoutError:
+        pass  # then fewer are done: that is the answer
+    return _split(waiting, num_returns)
+
+
+def _block(futures: list[ActorFuture[Any]], num_returns: int, timeout: float | None) -> None:
+    enough = threading.Event()
+
+    def look(_: Any = None) -> None:
+        if sum(f.done() for f in futures) >= num_returns:
+            enough.set()
+
+    for future in futures:
+        future.add_done_callback(look)
+    look()
+    blocking.wait(enough, timeout)
+
+
+def _check(futures: Sequence[Any], num_returns: int) -> list[Any]:
+    waiting = list(futures)
+    if not 1 <= num_returns <= max(len(waiting), 1):
+        raise ValueError(f"num_returns must be between 1 and {len(waiting)}, not {num_returns}")
+    if len({id(f) for f in waiting}) != len(waiting):
+        raise ValueError("a future was given twice")
+    return waiting
+
+
+def _split(futures: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+    ready = [f for f in futures if f.done()][:num_returns]
+    chosen = {id(f) for f in ready}
+    return ready, [f for f in futures if id(f) not in chosen]
+
+
+__all__ = ["Gathered", "gather", "wait", "wait_async"]

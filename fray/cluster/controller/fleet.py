@@ -1,0 +1,159 @@
+"""The actor ``fleet``: hosts register, report, and get their orders; silent ones are given up.
+
+Heartbeats touch neither ledger nor journal while they tell nothing new.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fray.cluster.control import HostReport, Orders
+from fray.cluster.controller.commands import (
+    CordonWorker,
+    MarkWorker,
+    RegisterWorker,
+    ReportAttempts,
+    WorkerLost,
+)
+from fray.cluster.controller.desired import Standing
+from fray.cluster.controller.records import CordonKind, Health, Worker
+from fray.errors import InvalidRequestError
+from fray.ids import WorkerId
+
+if TYPE_CHECKING:
+    from fray.cluster.controller.book import Book
+    from fray.runtime.clock import Clock
+
+LEASE_S = 60.0
+"""How long a host goes on without hearing from a controller that runs; then it kills its tasks."""
+
+SUSPECT_S = 10.0
+"""Silence after which nothing new goes to a host."""
+
+LOST_S = LEASE_S + 30.0
+"""Silence after which a host is given up: its lease, the time that killing takes, and a margin."""
+
+LOOK_S = 1.0
+"""How often silence is looked for."""
+
+
+class Fleet:
+    """See `FleetApi`.
+
+    Args:
+        book: The ledger.
+        clock: The process's clock.
+    """
+
+    def __init__(self, book: Book, clock: Clock) -> None:
+        self._book = book
+        self._clock = clock
+        now = clock.monotonic()  # who was there before this controller has its full time
+        self._heard: dict[WorkerId, float] = dict.fromkeys(book.ledger.tables.workers, now)
+
+    async def run(self) -> None:
+        """Looks for silent hosts, for ever."""
+        last = self._clock.monotonic()
+        while True:
+            await self._clock.sleep(LOOK_S)
+            now = self._clock.monotonic()
+            if now - last > LOOK_S * 3:
+                # The controller itself stood still: what it did not hear is its own fault.
+                self._heard = {w: at + (now - last) for w, at in self._heard.items()}
+            last = now
+            for worker_id, worker in list(self._book.ledger.tables.workers.items()):
+                if worker.health is not Health.LOST:
+                    await self._look(worker_id, worker, now)
+            await self._book.snapshot_if_due()
+
+    async def _look(self, worker_id: WorkerId, worker: Worker, now: float) -> None:
+        silent_s = now - self._heard.setdefault(worker_id, now)
+        if silent_s > LOST_S:
+            await self._book.commit(
+                WorkerLost(worker_id, worker.boot_id, f"silent for {silent_s:.0f} s")
+            )
+        elif silent_s > SUSPECT_S and worker.health is Health.HEALTHY:
+            reason = f"silent for {silent_s:.0f} s"
+            await self._book.commit(MarkWorker(worker_id, worker.boot_id, True, reason))
+
+    # ---- FleetApi
+
+    async def register(self, host: RegisterWorker) -> Orders:
+        """See `FleetApi.register`."""
+        worker_id = host.spec.worker_id
+        worker = self._book.ledger.tables.workers.get(worker_id)
+        lost = worker is not None and worker.health is Health.LOST
+        if not (lost and worker is not None and worker.boot_id == host.boot_id):
+            await self._book.commit(host)
+        await self._hear(worker_id, host.boot_id)
+        return self._orders(worker_id, host.boot_id)
+
+    async def report(self, report: ReportAttempts) -> Orders:
+        """See `FleetApi.report`."""
+        await self._hear(report.worker_id, report.boot_id)
+        if self._standing(report.worker_id, report.boot_id) is Standing.CURRENT:
+            await self._book.commit(report)
+        return self._orders(report.worker_id, report.boot_id)
+
+    async def orders(
+        self, worker_id: WorkerId, boot_id: str, generation: int, wait_s: float
+    ) -> Orders:
+        """See `FleetApi.orders`."""
+        await self._hear(worker_id, boot_id)
+
+        def news() -> bool:
+            worker = self._book.ledger.tables.workers.get(worker_id)
+            standing = self._standing(worker_id, boot_id)
+            return (
+                worker is None
+                or standing is not Standing.CURRENT
+                or (worker.generation != generation)
+            )
+
+        await self._book.changed.until(news, wait_s)
+        return self._orders(worker_id, boot_id)
+
+    async def hosts(self) -> list[HostReport]:
+        """See `FleetApi.hosts`."""
+        tables = self._book.ledger.tables
+        counts: dict[WorkerId, int] = {}
+        for attempt in tables.attempts.values():
+            counts[attempt.worker_id] = counts.get(attempt.worker_id, 0) + 1
+        return [
+            HostReport(
+                worker_id=worker_id,
+                address=worker.spec.address,
+                health=worker.cordon.kind if worker.cordon else worker.health,
+                capacity=worker.spec.capacity.describe(),
+                used=worker.used.describe(),
+                attempts=counts.get(worker_id, 0),
+                region=worker.spec.region,
+                zone=worker.spec.zone,
+            )
+            for worker_id, worker in sorted(tables.workers.items())
+        ]
+
+    async def drain(self, worker_id: WorkerId, reason: str) -> None:
+        """See `FleetApi.drain`."""
+        if worker_id not in self._book.ledger.tables.workers:
+            raise InvalidRequestError(f"there is no host {worker_id!r}")
+        await self._book.commit(CordonWorker(worker_id, CordonKind.DRAINING, reason, evict=True))
+
+    # ---- inside
+
+    async def _hear(self, worker_id: WorkerId, boot_id: str) -> None:
+        self._heard[worker_id] = self._clock.monotonic()
+        worker = self._book.ledger.tables.workers.get(worker_id)
+        if worker is not None and worker.boot_id == boot_id and worker.health is Health.SUSPECT:
+            await self._book.commit(MarkWorker(worker_id, boot_id, False))
+
+    def _standing(self, worker_id: WorkerId, boot_id: str) -> Standing:
+        return self._book.ledger.standing(worker_id, boot_id)
+
+    def _orders(self, worker_id: WorkerId, boot_id: str) -> Orders:
+        return Orders(
+            self._standing(worker_id, boot_id), self._book.ledger.desired(worker_id), LEASE_S
+        )
+
+
+__all__ = ["LEASE_S", "LOOK_S", "LOST_S", "SUSPECT_S", "Fleet"]

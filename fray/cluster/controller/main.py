@@ -1,0 +1,70 @@
+"""The controller's own process: ``python -m fray.cluster.controller.main``.
+
+It is started by ``fray up``, which also starts it again after it died: on the same journal and
+port, so that everybody finds it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+from pathlib import Path
+
+from fray.cluster.connect import DEFAULT_PORT, make_process
+from fray.cluster.control import ClusterFacts
+from fray.cluster.controller.journal import SqliteStore
+from fray.cluster.controller.tree import Controller
+from fray.cluster.home import ClusterHome
+from fray.runtime.loopthread import new_event_loop
+
+log = logging.getLogger("fray.controller")
+
+
+def arguments() -> argparse.ArgumentParser:
+    """What the command line of the controller is."""
+    parser = argparse.ArgumentParser(prog="fray-controller", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to bind; 0 for any")
+    return parser
+
+
+async def serve(home: ClusterHome, host: str, port: int) -> None:
+    """Runs a controller until SIGTERM or SIGINT.
+
+    Args:
+        home: The cluster's directory.
+        host: Address to bind.
+        port: Port to bind.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    home.ensure()
+    process = make_process(home.token(), host=host, port=port, label="controller")
+    async with process:
+        facts = ClusterFacts(home.name, local=False)
+        controller = Controller(process, SqliteStore(home.journal), home.blobs, facts)
+        await controller.start()
+        home.write_daemon("controller", "", process.address)
+        log.info("controller of %s at %s", home.name, process.address)
+        try:
+            await stop.wait()
+        finally:
+            home.remove_daemon("controller")
+            await controller.close()
+
+
+def main() -> None:
+    """Entry point."""
+    options = arguments().parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(serve(ClusterHome.at(options.home), options.host, options.port))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""The actor ``names``: who has which name, and where actors are. It never waits for a disk.
+
+The table lives in memory. After a start it is empty and fills again as processes renew what they
+have; until then look-ups wait a little before they say that nobody has a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from fray.actor.directory import ActorKey, Endpoint, Located
+from fray.cluster.control import ACTORS_NAMESPACE, NameClaim, NamedEndpoint
+from fray.cluster.controller.attempt import LIVE
+from fray.cluster.controller.commands import StopJob
+from fray.cluster.controller.events import AttemptChanged, Event
+from fray.cluster.types import JobStatus
+from fray.errors import (
+    ActorDied,
+    ActorNotFoundError,
+    DeathCause,
+    DeathKind,
+    NameTakenError,
+    Started,
+)
+from fray.ids import ActorId, JobId, Namespace, ProcessId
+from fray.runtime.leases import Change, Entry, Epoch, NameTable, Refused, Registration
+from fray.runtime.signal import Signal
+
+if TYPE_CHECKING:
+    from fray.cluster.controller.book import Book
+    from fray.runtime.clock import Clock
+
+RECOVERY_S = 10.0
+"""After a start of the controller: how long names may take to be known again."""
+
+EXPIRE_S = 1.0
+"""How often lapsed leases are swept up."""
+
+STOP_WAIT_S = 30.0
+
+HELD_BEFORE = Epoch(0, 0)
+"""Of a claim that is renewed: its holder had it, and does not know since when."""
+
+
+class Names:
+    """See `NamesApi`.
+
+    Args:
+        book: The ledger: which actors there are, and what became of them.
+        clock: The process's clock.
+        generation: Counts the starts of this controller.
+    """
+
+    def __init__(self, book: Book, clock: Clock, generation: int) -> None:
+        self._book = book
+        self._clock = clock
+        recovery_s = RECOVERY_S if generation > 1 else 0.0
+        self._recovered_at = clock.monotonic() + recovery_s
+        self._table = NameTable(generation, not_before=self._recovered_at)
+        self._endpoints: dict[Epoch, Endpoint] = {}
+        self._changed = Signal()
+        book.listeners.append(self._on_events)
+
+    def __repr__(self) -> str:
+        return f"<Names {self._table!r}>"
+
+    async def run(self) -> None:
+        """Sweeps up lapsed leases, for ever."""
+        while True:
+            await self._clock.sleep(EXPIRE_S)
+            self._note(self._table.expire(self._clock.monotonic()))
+
+    # ---- NamesApi
+
+    async def register(self, claim: NameClaim) -> None:
+        """See `NamesApi.register`."""
+        self._register(claim, None)
+
+    async def renew(self, process_id: str, claims: list[NameClaim]) -> None:
+        """See `NamesApi.renew`."""
+        for claim in claims:
+            try:
+                self._register(claim, HELD_BEFORE)
+            except NameTakenError:
+                continue  # it has a successor by now: that it lost is told when it is called
+
+    async def unregister(self, namespace: str, name: str, actor_id: str) -> None:
+        """See `NamesApi.unregister`."""
+        now = self._clock.monotonic()
+        for entry in self._table.lookup(Namespace(namespace), name, now):
+            held = entry.registration
+            if held.actor_id == actor_id:
+                self._note(
+                    self._table.unregister(
+                        held.namespace, held.name, held.actor_id, held.incarnation, now
+                    )
+                )
+
+    async def locate(self, key: ActorKey, wait_s: float) -> Located:
+        """See `NamesApi.locate`."""
+        if not key.name:
+            return await self._locate_actor(key.actor_id, wait_s)
+        if not self._find(key.namespace, key.name):
+            wait_s = max(wait_s, self._recovered_at - self._clock.monotonic())
+            await self._changed.until(
+                lambda: bool(self._find(key.namespace, key.name)), max(wait_s, 0.0)
+            )
+        found = self._find(key.namespace, key.name)
+        if found:
+            return Located(found)
+        pending = self._pending_name(key)
+        if pending:
+            return Located((), pending)
+        raise ActorNotFoundError(
+            f"no actor is registered as {key.name!r} in namespace {key.namespace!r}"
+        )
+
+    async def list(self, namespace: str, prefix: str) -> list[NamedEndpoint]:
+        """See `NamesApi.list`."""
+        now = self._clock.monotonic()
+        entries = self._table.entries(Namespace(namespace), now, prefix=prefix)
+        return [NamedEndpoint(e.registration.name, self._endpoints[e.epoch]) for e in entries]
+
+    async def stop_actor(self, key: ActorKey, grace_s: float) -> bool:
+        """See `NamesApi.stop_actor`."""
+        actor_id = key.actor_id
+        if not actor_id:
+            found = self._find(key.namespace, key.name)
+            if not found:
+                raise ActorNotFoundError(f"no actor is registered as {key.name!r}")
+            actor_id = found[0].actor_id
+        job_id = self._book.job_of_actor(ActorId(actor_id))
+        if job_id is None:
+            return False
+        await self._book.commit(StopJob(job_id, "its handle stopped it", grace_s))
+        await self._book.changed.until(
+            lambda: self._book.ledger.job(job_id).status.finished(), grace_s + STOP_WAIT_S
+        )
+        return True
+
+    def holder(self, namespace: str, name: str) -> Endpoint | None:
+        """Who has a name at present.
+
+        Args:
+            namespace: Where.
+            name: The name.
+        """
+        found = self._find(namespace, name)
+        return found[0] if found else None
+
+    # ---- inside
+
+    def _register(self, claim: NameClaim, previous: Epoch | None) -> None:
+        endpoint = claim.endpoint
+        outcome = self._table.register(
+            Registration(
+                namespace=Namespace(claim.namespace),
+                name=claim.name,
+                actor_id=ActorId(endpoint.actor_id),
+                incarnation=claim.incarnation,
+                address=endpoint.address,
+                process_id=ProcessId(endpoint.process_id),
+                key=claim.slot,
+                exclusive=claim.exclusive,
+                metadata=endpoint.metadata,
+                ttl_s=claim.ttl_s,
+            ),
+            self._clock.monotonic(),
+            previous=previous,
+        )
+        if isinstance(outcome, Refused):
+            raise NameTakenError(f"{claim.name!r} cannot be registered: {outcome.message}")
+        self._endpoints[outcome.entry.epoch] = endpoint
+        self._note(outcome.changes)
+
+    def _note(self, changes: Iterable[Change]) -> None:
+        """Drops what belongs to ended leases, and tells whoever waits."""
+        any_change = False
+        for change in changes:
+            any_change = True
+            if not change.added:
+                self._endpoints.pop(change.entry.epoch, None)
+        if any_change:
+            self._changed.notify()
+
+    def _find(self, namespace: str, name: str) -> tuple[Endpoint, ...]:
+        now = self._clock.monotonic()
+        entries: Sequence[Entry] = self._table.lookup(Namespace(namespace), name, now)
+        return tuple(self._endpoints[e.epoch] for e in entries if e.epoch in self._endpoints)
+
+    async def _locate_actor(self, actor_id: str, wait_s: float) -> Located:
+        def known() -> bool:
+            return bool(self._places(actor_id)) or self._death(actor_id) is not None
+
+        if not known():
+            await self._changed.until(known, wait_s)
+        found = self._places(actor_id)
+        if found:
+            return Located(found)
+        death = self._death(actor_id)
+        if death is not None:
+            raise ActorDied(self._label(actor_id), death, started=Started.NO)
+        job_id = self._book.job_of_actor(ActorId(actor_id))
+        if job_id is None and self._clock.monotonic() >= self._recovered_at:
+            raise ActorNotFoundError(f"no actor has the id {actor_id!r}")
+        return Located((), self._book.waits_for(job_id) if job_id else "names are being recovered")
+
+    def _places(self, actor_id: str) -> tuple[Endpoint, ...]:
+        found = self._find(ACTORS_NAMESPACE, actor_id)
+        if found:
+            return found
+        # An object hosted by a server has no entry of its own: it is found among the names.
+        held = [e for e in self._endpoints.values() if e.actor_id == actor_id]
+        return tuple(held[:1])
+
+    def _pending_name(self, key: ActorKey) -> str:
+        """Why an actor that will have this name does not have it yet; empty if none will."""
+        actor_id = self._book.actor_to_be(key.namespace, key.name)
+        job_id = self._book.job_of_actor(ActorId(actor_id)) if actor_id else None
+        return self._book.waits_for(job_id) if job_id else ""
+
+    def _label(self, actor_id: str) -> str:
+        job_id = self._book.any_job_of_actor(ActorId(actor_id))
+        return self._book.ledger.job(job_id).spec.name if job_id else actor_id
+
+    def _death(self, actor_id: str) -> DeathCause | None:
+        job_id = self._book.any_job_of_actor(ActorId(actor_id))
+        if job_id is None:
+            return None
+        return death_of(self._book, job_id)
+
+    def _on_events(self, events: Sequence[Event]) -> None:
+        now = self._clock.monotonic()
+        for event in events:
+            if isinstance(event, AttemptChanged) and event.state not in LIVE:
+                holder = event.attempt_id.rpartition("#")[0]
+                self._note(self._table.drop_owner(holder, now))
+        self._changed.notify()  # look-ups also wait for what becomes of jobs
+
+
+def death_of(book: Book, job_id: JobId) -> DeathCause | None:
+    """Why an actor is gone for good; None while its job goes on.
+
+    Args:
+        book: The ledger.
+        job_id: The actor's job.
+    """
+    job = book.ledger.job(job_id)
+    if not job.status.finished():
+        return None
+    task = book.ledger.tasks(job_id)[0]
+    last = task.history[-1] if task.history else None
+    if job.status is JobStatus.FAILED and last is not None:
+        cause = last.cause
+        if job.spec.max_retries_failure != 0 and task.failures > 0:
+            text = f"it failed more often than it may be restarted; the last time: {cause.message}"
+            return DeathCause(
+                DeathKind.RESTART_LIMIT, text, cause.exit_code, cause.signal, cause.host
+            )
+        return cause
+    if job.status is JobStatus.STOPPED:
+        return DeathCause(DeathKind.STOPPED, job.error_message or "it was stopped")
+    return DeathCause(DeathKind.STOPPED, job.error_message or "its process has ended")
+
+
+__all__ = ["EXPIRE_S", "RECOVERY_S", "Names", "death_of"]

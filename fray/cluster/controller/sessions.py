@@ -1,0 +1,68 @@
+"""The actor ``sessions``: drivers are leases; when one ends, its actors end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fray.cluster.control import ClusterFacts
+from fray.cluster.controller.commands import SessionEnded
+
+if TYPE_CHECKING:
+    from fray.cluster.controller.book import Book
+    from fray.runtime.clock import Clock
+
+LOOK_S = 1.0
+RECOVERED_TTL_S = 60.0
+"""What a driver of the time before this controller's start has, to renew its session."""
+
+
+class Sessions:
+    """See `SessionsApi`.
+
+    Args:
+        book: The ledger.
+        clock: The process's clock.
+        facts: What this cluster is.
+    """
+
+    def __init__(self, book: Book, clock: Clock, facts: ClusterFacts) -> None:
+        self._book = book
+        self._clock = clock
+        self._facts = facts
+        until = clock.monotonic() + RECOVERED_TTL_S
+        owners = (
+            job.spec.actor.owner_session
+            for job in book.ledger.tables.jobs.values()
+            if job.spec.actor is not None and not job.status.finished()
+        )
+        self._until: dict[str, float] = {owner: until for owner in owners if owner}
+
+    def __repr__(self) -> str:
+        return f"<Sessions {len(self._until)}>"
+
+    async def run(self) -> None:
+        """Ends the sessions of drivers that have fallen silent, for ever."""
+        while True:
+            await self._clock.sleep(LOOK_S)
+            now = self._clock.monotonic()
+            for session_id in [s for s, until in self._until.items() if until < now]:
+                await self._end(session_id, "its driver has fallen silent")
+
+    async def facts(self) -> ClusterFacts:
+        """See `SessionsApi.facts`."""
+        return self._facts
+
+    async def renew(self, session_id: str, ttl_s: float) -> None:
+        """See `SessionsApi.renew`."""
+        self._until[session_id] = self._clock.monotonic() + ttl_s
+
+    async def end(self, session_id: str) -> None:
+        """See `SessionsApi.end`."""
+        await self._end(session_id, "its driver has gone")
+
+    async def _end(self, session_id: str, reason: str) -> None:
+        self._until.pop(session_id, None)
+        await self._book.commit(SessionEnded(session_id, reason))
+
+
+__all__ = ["Sessions"]

@@ -1,0 +1,297 @@
+"""Which cluster the running code uses: specs, connections, and the current one.
+
+A spec says where a cluster is: ``fray://host[:50051]``, ``local[?use_processes=1&max_workers=4]``
+or ``ray[?namespace=…]``. The current cluster is, in this order: the one of the job that runs here
+or that `set_current_cluster` set, the one that ``FRAY_CLUSTER_SPEC`` names, an embedded local one.
+
+Synchronous code of one operating-system process shares one connection per spec; it is closed when
+the interpreter ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from fray.actor.current import CURRENT_SYSTEM, DEFAULT_SYSTEM
+from fray.cluster.base import Cluster, SyncCluster
+from fray.cluster.identity import Identity, user_name
+from fray.cluster.spec import ClusterSpec, parse_spec
+from fray.errors import ClusterError, UnsupportedError
+from fray.runtime.clock import SystemClock
+
+if TYPE_CHECKING:
+    from fray.actor.system import ActorSystem
+    from fray.cluster.client import AsyncFrayCluster
+
+CURRENT_CLUSTER: ContextVar[Cluster | None] = ContextVar("fray_current_cluster", default=None)
+
+SPEC_VARIABLE = "FRAY_CLUSTER_SPEC"
+
+
+class _Connections:
+    """The connections of this operating-system process's synchronous code."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._open: dict[str, SyncCluster] = {}
+        self._chosen: Cluster | None = None
+
+    def get(self, spec: str) -> SyncCluster:
+        with self._lock:
+            found = self._open.get(spec)
+            if found is not None and not found.system.closed:
+                return found
+            cluster = create_cluster(spec)
+            assert isinstance(cluster, SyncCluster)
+            self._open[spec] = cluster
+            return cluster
+
+    def close(self) -> None:
+        with self._lock:
+            clusters, self._open = list(self._open.values()), {}
+        for cluster in reversed(clusters):
+            close_cluster(cluster)
+
+    @property
+    def chosen(self) -> Cluster | None:
+        return self._chosen
+
+    def choose(self, cluster: Cluster | None) -> None:
+        self._chosen = cluster
+
+
+_CONNECTIONS = _Connections()
+atexit.register(_CONNECTIONS.close)
+
+
+def spec_of(environ: Mapping[str, str] = os.environ) -> str:
+    """The spec that the environment names; a local cluster where it names none.
+
+    Args:
+        environ: Environment variables.
+    """
+    return environ.get(SPEC_VARIABLE) or "local"
+
+
+def identity_of(
+    environ: Mapping[str, str] = os.environ,
+    *,
+    namespace: str | None = None,
+    fresh_namespace: bool = False,
+) -> Identity:
+    """Who connects: the task that the environment tells of, else a driver.
+
+    Args:
+        environ: Environment variables.
+        namespace: Instead of ``FRAY_NAMESPACE``.
+        fresh_namespace: Take a new namespace.
+    """
+    clock = SystemClock()
+    user = user_name(environ)
+    space = namespace or environ.get("FRAY_NAMESPACE")
+    if fresh_namespace or not space:
+        space = namespace or f"{user}-{clock.token(3)}"
+    job_id = environ.get("FRAY_JOB_ID", "")
+    if not job_id:
+        return Identity(user, space, session_id=f"d-{clock.token(8)}")
+    return Identity(
+        user,
+        space,
+        job_id=job_id,
+        attempt_id=environ.get("FRAY_ATTEMPT_ID", ""),
+        incarnation=int(environ.get("FRAY_ATTEMPT", "0")) + 1,
+        task_index=int(environ.get("FRAY_TASK_INDEX", "0")),
+        agent_address=environ.get("FRAY_AGENT_ADDRESS", ""),
+    )
+
+
+def current_cluster() -> Cluster:
+    """The cluster of the running code.
+
+    Reads ``FRAY_CLUSTER_SPEC``; falls back to an embedded `LocalCluster` if it is unset.
+
+    Raises:
+        InvalidRequestError: The spec cannot be read.
+        ClusterUnavailable: The cluster does not answer.
+    """
+    cluster = CURRENT_CLUSTER.get() or _CONNECTIONS.chosen
+    return cluster if cluster is not None else _CONNECTIONS.get(spec_of())
+
+
+def set_current_cluster(cluster: Cluster | None) -> None:
+    """Makes a cluster the current one of this operating-system process.
+
+    Args:
+        cluster: The cluster; None to go by the environment again.
+    """
+    _CONNECTIONS.choose(cluster)
+
+
+@contextlib.contextmanager
+def using_cluster(cluster: Cluster) -> Iterator[Cluster]:
+    """Makes a cluster the current one for a block, in this thread and tasks started in it.
+
+    Args:
+        cluster: The cluster.
+    """
+    token = CURRENT_CLUSTER.set(cluster)
+    try:
+        yield cluster
+    finally:
+        CURRENT_CLUSTER.reset(token)
+
+
+def create_cluster(spec: str) -> Cluster:
+    """Connects to a cluster, or starts a local one.
+
+    Args:
+        spec: See the module.
+
+    Raises:
+        InvalidRequestError: The spec cannot be read; the message says what it may be.
+        ClusterUnavailable: The cluster does not answer.
+        UnsupportedError: That kind of cluster is not available here.
+    """
+    parsed = parse_spec(spec)
+    if parsed.kind == "local":
+        from fray.cluster.local import LocalCluster
+
+        return LocalCluster(**parsed.local_options())
+    if parsed.kind == "fray":
+        from fray.cluster.remote import FrayCluster
+
+        return FrayCluster(parsed.address)
+    raise UnsupportedError(f"clusters of kind {parsed.kind!r} are not available in this version")
+
+
+def close_cluster(cluster: Any) -> None:
+    """Ends a connection; a local cluster ends with it.
+
+    Args:
+        cluster: What `create_cluster` gave.
+    """
+    with contextlib.suppress(ClusterError):
+        cluster.shutdown()
+
+
+def close_connections() -> None:
+    """Ends the connections that the running code has opened by using `current_cluster`."""
+    _CONNECTIONS.close()
+
+
+def default_system() -> ActorSystem:
+    """The actor system of the current cluster."""
+    cluster = current_cluster()
+    if not isinstance(cluster, SyncCluster):
+        raise UnsupportedError(f"{type(cluster).__name__} has no actors of fray's own")
+    return cluster.system
+
+
+class connect:  # noqa: N801 - reads as a function: `async with fray.connect() as cluster`
+    """Connects to a cluster for the duration of a block.
+
+    ``async with fray.connect() as cluster`` gives an `AsyncCluster`, with its process on the loop
+    that runs: calls cross no thread. ``with fray.connect() as cluster`` gives a `Cluster`.
+
+    Within the block it is the current cluster, and actors that it made end with it (those with
+    ``lifetime="detached"`` do not).
+
+    Args:
+        spec: Which cluster; None for ``FRAY_CLUSTER_SPEC``, else an embedded local one.
+        namespace: In which its actors' names are; None for ``FRAY_NAMESPACE``, else a new one.
+        fresh_namespace: Take a new one in any case.
+
+    Raises:
+        InvalidRequestError: The spec cannot be read.
+        ClusterUnavailable: The cluster does not answer.
+    """
+
+    def __init__(
+        self,
+        spec: str | None = None,
+        *,
+        namespace: str | None = None,
+        fresh_namespace: bool = False,
+    ) -> None:
+        self._spec: ClusterSpec = parse_spec(spec or spec_of())
+        self._namespace = namespace
+        self._fresh = fresh_namespace
+        self._stack = contextlib.ExitStack()
+        self._async_stack = contextlib.AsyncExitStack()
+
+    def _identity(self) -> Identity:
+        return identity_of(namespace=self._namespace, fresh_namespace=self._fresh)
+
+    async def __aenter__(self) -> AsyncFrayCluster:
+        if self._spec.kind == "local":
+            from fray.cluster.local import open_local
+
+            context = open_local(self._identity(), **self._spec.local_options())
+        elif self._spec.kind == "fray":
+            context = _open_remote(self._spec.address, self._identity())
+        else:
+            raise UnsupportedError(f"fray.connect() to {self._spec.kind!r} is not available")
+        cluster = await self._async_stack.enter_async_context(context)
+        self._enter(cluster.system, SyncCluster(cluster), self._async_stack)
+        return cluster
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        await self._async_stack.aclose()
+
+    def __enter__(self) -> SyncCluster:
+        if self._spec.kind == "local":
+            from fray.cluster.local import LocalCluster
+
+            cluster: SyncCluster = LocalCluster(
+                identity=self._identity(), **self._spec.local_options()
+            )
+        elif self._spec.kind == "fray":
+            from fray.cluster.remote import FrayCluster
+
+            cluster = FrayCluster(self._spec.address, identity=self._identity())
+        else:
+            raise UnsupportedError(f"fray.connect() to {self._spec.kind!r} is not available")
+        self._stack.callback(close_cluster, cluster)
+        self._enter(cluster.system, cluster, self._stack)
+        return cluster
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._stack.close()
+
+    @staticmethod
+    def _enter(system: ActorSystem, cluster: Cluster, stack: Any) -> None:
+        DEFAULT_SYSTEM.push(system)
+        stack.callback(DEFAULT_SYSTEM.remove, system)
+        for variable, value in ((CURRENT_SYSTEM, system), (CURRENT_CLUSTER, cluster)):
+            stack.callback(variable.reset, variable.set(value))
+
+
+@contextlib.asynccontextmanager
+async def _open_remote(address: str, identity: Identity) -> AsyncIterator[AsyncFrayCluster]:
+    from fray.cluster.remote import open_remote
+
+    cluster = await open_remote(address, identity)
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
+
+
+__all__ = [
+    "CURRENT_CLUSTER",
+    "close_connections",
+    "connect",
+    "create_cluster",
+    "current_cluster",
+    "default_system",
+    "identity_of",
+    "set_current_cluster",
+    "spec_of",
+    "using_cluster",
+]

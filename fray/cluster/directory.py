@@ -1,0 +1,265 @@
+"""A cluster as an actor system's directory: names, creation, causes of death."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fray.actor.directory import ActorKey, ActorSpec, Endpoint, Located, Registration
+from fray.cluster.blobs import pack
+from fray.cluster.control import (
+    ACTORS_NAMESPACE,
+    AgentApi,
+    BlobsApi,
+    JobsApi,
+    NameClaim,
+    NamesApi,
+    control,
+)
+from fray.cluster.controller.commands import SubmitJobs
+from fray.cluster.controller.specs import ActorRole, JobSpec, Program
+from fray.cluster.types import ResourceConfig
+from fray.cluster.worker.taskfile import HostedActor
+from fray.errors import ActorNotFoundError, ClusterError, DeathCause, FrayError, NameTakenError
+from fray.ids import ActorId, AttemptId, JobId, Namespace
+from fray.runtime.jsoncodec import json_dumps
+from fray.runtime.tasks import Scope
+
+if TYPE_CHECKING:
+    from fray.actor.options import ActorOptions
+    from fray.actor.system import ActorSystem
+    from fray.cluster.identity import Identity
+
+log = logging.getLogger(__name__)
+
+RENEW_S = 5.0
+"""How often a process renews its names, all in one call. After a controller was started again its
+names are known again within this time."""
+
+OBITUARY_WAIT_S = 3.0
+"""How long an agent may take to learn why a process of its host is gone."""
+
+
+class ClusterDirectory:
+    """Finds and makes actors through a cluster's controller. See `Directory`.
+
+    Args:
+        identity: Who connects.
+        names: The controller's names.
+        jobs: The controller's jobs.
+        blobs: The controller's blobs.
+        cluster_address: The controller's ``host:port``.
+        isolate: Whether actors get processes of their own unless they say otherwise.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        names: NamesApi,
+        jobs: JobsApi,
+        blobs: BlobsApi,
+        cluster_address: str,
+        isolate: bool,
+    ) -> None:
+        self._identity = identity
+        self._names = names
+        self._jobs = jobs
+        self._blobs = blobs
+        self._cluster_address = cluster_address
+        self._isolate = isolate
+        self._system: ActorSystem | None = None
+        self._claims: dict[tuple[str, str, str], NameClaim] = {}
+        self._agents: dict[str, AgentApi] = {}
+        self._scope = Scope("names")
+
+    def attach(self, system: ActorSystem) -> None:
+        """Says which system it serves; begins to renew names. On the loop.
+
+        Args:
+            system: The system.
+        """
+        self._system = system
+        self._scope.spawn(self._renew(), name="renew")
+
+    async def close(self) -> None:
+        """Stops renewing, and gives up what this process has registered."""
+        await self._scope.close()
+        claims, self._claims = list(self._claims.values()), {}
+        for claim in claims:
+            await self._names.unregister(claim.namespace, claim.name, claim.endpoint.actor_id)
+
+    async def _renew(self) -> None:
+        assert self._system is not None
+        process = self._system.process
+        while True:
+            await process.clock.sleep(RENEW_S)
+            if self._claims:
+                try:
+                    await self._names.renew(process.process_id, list(self._claims.values()))
+                except FrayError as exc:  # the controller is away: the next round tells it all
+                    log.debug("names were not renewed: %s", exc)
+
+    def agent(self, address: str) -> AgentApi:
+        """A host's agent.
+
+        Args:
+            address: Its ``host:port``.
+        """
+        assert self._system is not None
+        found = self._agents.get(address)
+        if found is None:
+            found = control(AgentApi, self._system, address, "agent", timeout_s=OBITUARY_WAIT_S)
+            self._agents[address] = found
+        return found
+
+    # ---- Directory
+
+    async def locate(self, key: ActorKey, *, wait_s: float) -> Located:
+        """See `Directory.locate`."""
+        if not key.name:
+            key = replace(key, namespace=ACTORS_NAMESPACE)
+        return await self._names.locate(key, wait_s=wait_s)
+
+    async def obituary(self, endpoint: Endpoint) -> DeathCause | None:
+        """See `Directory.obituary`."""
+        if not endpoint.agent_address or not endpoint.attempt_id:
+            return None
+        agent = self.agent(endpoint.agent_address)
+        try:
+            return await agent.obituary(AttemptId(endpoint.attempt_id), wait_s=OBITUARY_WAIT_S)
+        except ClusterError:  # the agent is gone too, or knows nothing: so nobody knows
+            return None
+
+    async def register(self, registration: Registration) -> None:
+        """See `Directory.register`."""
+        me = self._identity
+        assert self._system is not None
+        holder = f"{me.job_id}/{me.task_index}" if me.is_task else self._system.process.process_id
+        endpoint = registration.endpoint
+        if endpoint.process_id == self._system.process.process_id:
+            endpoint = replace(
+                endpoint,
+                job_id=me.job_id,
+                attempt_id=me.attempt_id,
+                agent_address=me.agent_address,
+            )
+        claim = NameClaim(
+            registration.namespace,
+            registration.name,
+            endpoint,
+            registration.exclusive,
+            f"{holder}/{registration.slot or registration.name}",
+            me.incarnation,
+            registration.ttl_s,
+        )
+        await self._names.register(claim)
+        self._claims[claim.namespace, claim.name, endpoint.actor_id] = claim
+
+    async def unregister(self, namespace: str, name: str, actor_id: str) -> None:
+        """See `Directory.unregister`."""
+        self._claims.pop((namespace, name, actor_id), None)
+        await self._names.unregister(namespace, name, actor_id)
+
+    async def list(self, namespace: str, prefix: str = "") -> list[tuple[str, Endpoint]]:
+        """See `Directory.list`."""
+        found = await self._names.list(namespace, prefix)
+        return [(named.name, named.endpoint) for named in found]
+
+    async def create(self, spec: ActorSpec) -> str:
+        """See `Directory.create`."""
+        options = spec.options
+        if options.get_if_exists and options.name is not None:
+            key = ActorKey(spec.namespace, name=options.name)
+            try:
+                located = await self._names.locate(key, wait_s=0)
+                return located.endpoints[0].actor_id
+            except (ActorNotFoundError, IndexError):
+                pass  # there is none yet
+        job = await self._job_of(spec)
+        submission = SubmitJobs(submission_id=spec.actor_id, jobs=(job,))
+        try:
+            await self._jobs.submit(submission)
+        except NameTakenError:
+            if not options.get_if_exists:
+                raise
+            return await self._winner(spec)  # somebody else was faster
+        return spec.actor_id
+
+    async def _winner(self, spec: ActorSpec) -> str:
+        key = ActorKey(spec.namespace, name=spec.label)
+        located = await self._names.locate(key, wait_s=OBITUARY_WAIT_S)
+        if not located.endpoints:
+            raise NameTakenError(f"{spec.label!r} belongs to an actor that is not ready yet")
+        return located.endpoints[0].actor_id
+
+    async def _job_of(self, spec: ActorSpec) -> JobSpec:
+        me, options = self._identity, spec.options
+        hosted = HostedActor.of(spec.actor_id, spec.label, spec.namespace, options)
+        isolated = options.process == "own" or (options.process == "auto" and self._isolate)
+        return JobSpec(
+            job_id=JobId(f"{me.user}/{job_name(spec.label)}"),
+            name=job_name(spec.label),
+            user=me.user,
+            namespace=Namespace(spec.namespace),
+            program=Program(blob=await self._blobs.put(pack(spec.payload))),
+            resources=_resources(options),
+            max_retries_failure=options.max_restarts,
+            parent=JobId(me.job_id) if me.is_task else None,
+            detached=options.lifetime == "detached",
+            actor=ActorRole(ActorId(spec.actor_id), me.session_id),
+            hints={
+                "actor": json_dumps(hosted).decode(),
+                "isolation": "process" if isolated else "thread",
+                **import_hints(),
+            },
+        )
+
+    async def stop(self, key: ActorKey, *, grace_s: float, kill: bool) -> None:
+        """See `Directory.stop`."""
+        await self._names.stop_actor(key, 0.0 if kill else max(grace_s, 0.1))
+
+    def environment(self) -> Mapping[str, Any]:
+        """See `Directory.environment`."""
+        return {"cluster_address": self._cluster_address}
+
+
+def job_name(label: str) -> str:
+    """A job's name made of an actor's: what job names do not allow becomes a dash.
+
+    Args:
+        label: The actor's name or class.
+    """
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in label) or "actor"
+
+
+def import_hints() -> dict[str, str]:
+    """Where this process's modules come from: so that a task on the same files finds them."""
+    paths = [p or os.getcwd() for p in sys.path if not p or Path(p).is_dir()]
+    if os.getcwd() not in paths:
+        paths.append(os.getcwd())
+    return {"sys_path": json_dumps(paths).decode(), "cwd": os.getcwd()}
+
+
+def _resources(options: ActorOptions) -> ResourceConfig:
+    if options.resources is not None:
+        return options.resources
+    ram = options.memory or "0"
+    if options.tpu:
+        return ResourceConfig.with_tpu(options.tpu, preemptible=options.preemptible)
+    if options.num_gpus:
+        return ResourceConfig.with_gpu(
+            count=options.num_gpus,
+            cpu=options.num_cpus,
+            ram=ram,
+            preemptible=options.preemptible,
+        )
+    return ResourceConfig.with_cpu(cpu=options.num_cpus, ram=ram, preemptible=options.preemptible)
+
+
+__all__ = ["OBITUARY_WAIT_S", "RENEW_S", "ClusterDirectory", "import_hints", "job_name"]

@@ -1,0 +1,86 @@
+"""`FrayCluster`: the synchronous connection to a controller somewhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fray.actor.current import DEFAULT_SYSTEM
+from fray.cluster.base import SyncCluster
+from fray.cluster.client import AsyncFrayCluster, token_of
+from fray.cluster.connect import JOB_LOOKUP_TIMEOUT_S, open_cluster
+from fray.cluster.home import find_home_by_address
+from fray.runtime.loopthread import LoopThread
+
+if TYPE_CHECKING:
+    from fray.cluster.identity import Identity
+
+
+async def open_remote(
+    address: str, identity: Identity, environ: Mapping[str, str] = os.environ
+) -> AsyncFrayCluster:
+    """Connects to a controller, on the running loop.
+
+    The token is the one that ``FRAY_TOKEN_FILE`` names, else that of a cluster of this account on
+    this machine at that address.
+
+    Args:
+        address: ``host:port``.
+        identity: Who connects.
+        environ: Environment variables.
+
+    Raises:
+        InvalidRequestError: There is no token for that cluster.
+        ClusterUnavailable: Nobody answers there, or we are not let in.
+    """
+    token_file = ""
+    if not environ.get("FRAY_TOKEN_FILE"):
+        home = find_home_by_address(address)
+        token_file = str(home.token_path) if home is not None else ""
+    token = token_of(environ, token_file=token_file)
+    timeout_s = JOB_LOOKUP_TIMEOUT_S if identity.is_task else 0.0
+    return await open_cluster(address, token, identity, lookup_timeout_s=timeout_s)
+
+
+class FrayCluster(SyncCluster):
+    """A fray cluster, synchronously; its loop runs in a thread of its own.
+
+    Args:
+        address: The controller's ``host:port``.
+        identity: Who connects; None for what the environment tells.
+
+    Raises:
+        InvalidRequestError: There is no token for that cluster.
+        ClusterUnavailable: Nobody answers there, or we are not let in.
+    """
+
+    def __init__(self, address: str, *, identity: Identity | None = None) -> None:
+        from fray.cluster.current import identity_of
+
+        who = identity or identity_of()
+        self._thread = LoopThread("fray-driver")
+        self._thread.start()
+        try:
+            self._cluster = self._thread.run(lambda: open_remote(address, who))
+        except BaseException:
+            self._thread.stop()
+            raise
+        super().__init__(self._cluster)
+        DEFAULT_SYSTEM.push(self.system)
+
+    def __enter__(self) -> FrayCluster:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.shutdown()
+
+    def shutdown(self) -> None:
+        """Ends the connection, and actors that belong to it; jobs go on. May be called twice."""
+        DEFAULT_SYSTEM.remove(self.system)
+        if not self.system.closed:
+            self._thread.run(self._cluster.close, timeout_s=10.0)
+        self._thread.stop()
+
+
+__all__ = ["FrayCluster", "open_remote"]

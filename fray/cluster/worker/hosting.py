@@ -1,0 +1,60 @@
+"""Hosting an actor that the cluster made: in a process of its own, or in the local driver's."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from fray.actor.directory import Endpoint, Registration
+from fray.actor.system import instantiate
+from fray.cluster.blobs import unpack
+from fray.cluster.control import ACTORS_NAMESPACE
+from fray.errors import DeathCause, DeathKind, FrayError
+
+if TYPE_CHECKING:
+    from fray.actor.system import ActorSystem
+    from fray.cluster.worker.taskfile import TaskFile
+    from fray.runtime.cell import Cell
+
+SLOT = "@actor"
+"""The slot of a task's own actor among the names that the task holds."""
+
+
+async def host_actor(system: ActorSystem, task: TaskFile, payload: bytes) -> Cell:
+    """Makes an actor and tells the cluster where it is. On the system's loop.
+
+    Args:
+        system: Where it is hosted.
+        task: Which actor.
+        payload: The packed class and arguments.
+
+    Returns:
+        Its cell, running and registered.
+
+    Raises:
+        BaseException: What its constructor or ``on_start`` raised.
+        NameTakenError: Its name belongs to somebody else.
+    """
+    actor = task.actor
+    assert actor is not None
+    endpoint = Endpoint(
+        actor_id=actor.actor_id,
+        incarnation=task.number + 1,
+        process_id=system.process.process_id,
+        address=system.process.address,
+    )
+    cell = system.host(endpoint.target, actor.label, actor.cell_options())
+    try:
+        await cell.start(functools.partial(instantiate, unpack(payload)))
+        for namespace, name in ((ACTORS_NAMESPACE, actor.actor_id), (actor.namespace, actor.name)):
+            if name:
+                await system.directory.register(
+                    Registration(namespace, name, endpoint, exclusive=True, slot=SLOT)
+                )
+    except FrayError as exc:
+        cell.kill(DeathCause(DeathKind.APP_ERROR, f"it could not be registered: {exc}"))
+        raise
+    return cell
+
+
+__all__ = ["host_actor"]

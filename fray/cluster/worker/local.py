@@ -1,0 +1,309 @@
+"""The launcher of the local cluster: in the driver's process where that will do.
+
+A function runs in a thread; an actor is hosted by the driver's own process. What needs a process
+of its own (`TaskFile.isolation`) gets one from the launcher of real clusters.
+
+A thread cannot be killed. Told to stop, every call of fray's in it raises `JobStopped`; then that
+is raised between two bytecodes of whatever it runs; and if it still goes on after that, inside some
+C function, it is abandoned. Such threads are daemons: they keep no interpreter alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import threading
+import traceback
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fray.actor.current import CURRENT_SYSTEM
+from fray.cluster.base import SyncCluster
+from fray.cluster.blobs import unpack
+from fray.cluster.current import CURRENT_CLUSTER
+from fray.cluster.worker.hosting import host_actor
+from fray.cluster.worker.launcher import Exit, Launcher, LaunchSpec, Running, Usage
+from fray.cluster.worker.logs import LogWriter
+from fray.cluster.worker.output import routed
+from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
+from fray.errors import ClusterError, DeathCause, DeathKind, JobStopped
+from fray.runtime.blocking import CURRENT_STOP, StopToken
+from fray.runtime.serialization import loads
+
+if TYPE_CHECKING:
+    from fray.cluster.client import AsyncFrayCluster
+    from fray.ids import AttemptId
+    from fray.runtime.cell import Cell
+    from fray.runtime.clock import Clock
+
+T = TypeVar("T")
+
+GENTLE_S = 0.05
+"""Between telling a thread by its own calls and raising in it."""
+
+ABANDON_S = 0.5
+"""What a thread has at the least to unwind."""
+
+Inside = "Callable[[TaskFile], Coroutine[Any, Any, AsyncFrayCluster]]"
+"""Gives a task its connection, on the driver's loop."""
+
+
+async def on_loop(loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Runs a coroutine on another loop, and waits for it on this one.
+
+    Args:
+        loop: Where it runs.
+        make: Makes it.
+    """
+    if loop is asyncio.get_running_loop():
+        return await make()
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), loop))
+
+
+class _Local:
+    """An attempt within the driver's process. A `Running`."""
+
+    def __init__(self, spec: LaunchSpec, clock: Clock) -> None:
+        self._spec = spec
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[Exit] = self._loop.create_future()
+        self.started_at = clock.time()
+
+    @property
+    def attempt_id(self) -> AttemptId:
+        return self._spec.attempt_id
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
+
+    @property
+    def exit(self) -> Exit | None:
+        return self._ended.result() if self._ended.done() else None
+
+    async def wait(self) -> Exit:
+        return await asyncio.shield(self._ended)
+
+    async def stop(self, grace_s: float | None = None) -> Exit:
+        raise NotImplementedError
+
+    async def kill(self) -> Exit:
+        return await self.stop(0.0)
+
+    def usage(self) -> Usage:
+        return Usage(0.0, 0, 0 if self._ended.done() else 1)
+
+    def end(self, exit_code: int | None, cause: DeathCause | None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(
+                Exit(
+                    attempt_id=self.attempt_id,
+                    exit_code=exit_code,
+                    signal=None,
+                    out_of_memory=False,
+                    cause=cause,
+                    ended_at=self._clock.time(),
+                )
+            )
+
+
+class _ThreadAttempt(_Local):
+    """A function in a thread."""
+
+    def __init__(
+        self, spec: LaunchSpec, clock: Clock, cluster: AsyncFrayCluster, payload: bytes
+    ) -> None:
+        super().__init__(spec, clock)
+        self._cluster = cluster
+        self._payload = payload
+        self._token = StopToken()
+        self._abandoned = False
+        context = copy_context()
+        context.run(CURRENT_SYSTEM.set, cluster.system)
+        context.run(CURRENT_CLUSTER.set, SyncCluster(cluster))
+        context.run(CURRENT_STOP.set, self._token)
+        self._thread = threading.Thread(
+            target=context.run, args=(self._main,), name=f"fray {spec.attempt_id}", daemon=True
+        )
+        self._thread.start()
+
+    def _main(self) -> None:
+        log = LogWriter(self._spec.log_path, self._spec.log_bytes_max)
+        outcome: tuple[int, DeathCause | None] = (1, None)
+        try:
+            with routed(log):
+                outcome = self._call()
+        except JobStopped:  # it came between two lines of ours
+            outcome = (143, None)
+        finally:
+            log.close()
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                self._loop.call_soon_threadsafe(self.end, *outcome)
+
+    def _call(self) -> tuple[int, DeathCause | None]:
+        try:
+            fn, args, kwargs = loads(unpack(self._payload), what="the entrypoint")
+            if asyncio.iscoroutinefunction(fn):
+                self._cluster.system.run(lambda: fn(*args, **kwargs))
+            else:
+                fn(*args, **kwargs)
+        except JobStopped as exc:
+            return 143, DeathCause(DeathKind.STOPPED, str(exc), 143)
+        except SystemExit as exc:
+            return self._exit(exc)
+        except BaseException as exc:
+            traceback.print_exc()
+            return self._failure(exc)
+        return 0, None
+
+    def _exit(self, exc: SystemExit) -> tuple[int, DeathCause | None]:
+        if exc.code in (None, 0):
+            return 0, None
+        code = exc.code if isinstance(exc.code, int) else 1
+        if not isinstance(exc.code, int):
+            print(exc.code)
+        return code, DeathCause(DeathKind.APP_ERROR, f"exited with code {code}", code)
+
+    def _failure(self, exc: BaseException) -> tuple[int, DeathCause | None]:
+        write_error(self._spec.run_dir, exc)
+        return 1, DeathCause(DeathKind.APP_ERROR, f"{type(exc).__name__}: {exc}", 1)
+
+    async def stop(self, grace_s: float | None = None) -> Exit:
+        self._token.stop("the job was told to stop")
+        grace_s = self._spec.stop_grace_s if grace_s is None else grace_s
+        if not await self._gone(min(GENTLE_S, max(grace_s, 0.0))):
+            ident = self._thread.ident
+            assert ident is not None
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(ident), ctypes.py_object(JobStopped)
+            )
+            if not await self._gone(max(grace_s, ABANDON_S)):
+                self.end(None, DeathCause(DeathKind.STOPPED, "thread abandoned"))
+        return await self.wait()
+
+    async def _gone(self, within_s: float) -> bool:
+        done, _ = await asyncio.wait([self._ended], timeout=within_s)
+        return bool(done)
+
+
+class _ActorAttempt(_Local):
+    """An actor in the driver's process."""
+
+    def __init__(self, spec: LaunchSpec, clock: Clock, cluster: AsyncFrayCluster) -> None:
+        super().__init__(spec, clock)
+        self._cluster = cluster
+        self._cell: Cell | None = None
+        self._home = cluster.system.process
+
+    async def begin(self, task: TaskFile, payload: bytes) -> None:
+        """Makes the actor, on the driver's loop."""
+        self._home.post(lambda: self._home.scope.spawn(self._serve(task, payload), name="actor"))
+
+    async def _serve(self, task: TaskFile, payload: bytes) -> None:
+        try:
+            cell = self._cell = await host_actor(self._cluster.system, task, payload)
+            cause = await cell.stopped
+        except asyncio.CancelledError:
+            self._tell(DeathCause(DeathKind.STOPPED, "its process is shutting down"))
+            raise
+        except BaseException as exc:
+            write_error(self._spec.run_dir, exc)
+            self._tell(DeathCause(DeathKind.APP_ERROR, f"{type(exc).__name__}: {exc}", 1))
+        else:
+            self._tell(cause)
+
+    def _tell(self, cause: DeathCause) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            self._loop.call_soon_threadsafe(self.end, None, cause)
+
+    async def stop(self, grace_s: float | None = None) -> Exit:
+        grace_s = self._spec.stop_grace_s if grace_s is None else grace_s
+        cause = DeathCause(DeathKind.STOPPED, "it was told to stop")
+
+        async def stop_cell() -> None:
+            cell = self._cell
+            if cell is None:
+                return
+            if grace_s > 0:
+                await cell.stop(cause, grace_s=grace_s)
+            else:
+                cell.kill(cause)
+
+        if not self._ended.done():
+            if self._cell is None:  # still being made: its end is not waited for
+                self.end(None, cause)
+            await on_loop(self._home.loop, stop_cell)
+        return await self.wait()
+
+
+class LocalLauncher:
+    """Implements `Launcher` for the local cluster.
+
+    Args:
+        clock: The agent's clock.
+        processes: Launches what needs a process.
+    """
+
+    def __init__(self, clock: Clock, processes: Launcher) -> None:
+        self._clock = clock
+        self._processes = processes
+        self._inside: Any = None
+        self._driver_loop: asyncio.AbstractEventLoop | None = None
+        self._running: dict[AttemptId, _Local] = {}
+
+    @property
+    def limits_memory(self) -> bool:
+        """See `Launcher.limits_memory`."""
+        return self._processes.limits_memory
+
+    def attach(self, loop: asyncio.AbstractEventLoop, inside: Any) -> None:
+        """Says where the driver is. Before that, nothing can be launched.
+
+        Args:
+            loop: The driver's loop.
+            inside: Gives a task its connection there.
+        """
+        self._driver_loop = loop
+        self._inside = inside
+
+    async def launch(self, spec: LaunchSpec) -> Running:
+        """See `Launcher.launch`."""
+        task, payload = TaskFile.read(spec.run_dir)
+        if task.kind is TaskKind.PROGRAM or task.isolation != "thread":
+            return await self._processes.launch(spec)
+        if self._inside is None or self._driver_loop is None:
+            raise ClusterError("the local cluster has no driver yet")
+        cluster: AsyncFrayCluster = await on_loop(self._driver_loop, lambda: self._inside(task))
+        spec.log_path.parent.mkdir(parents=True, exist_ok=True)
+        running: _Local
+        if task.kind is TaskKind.ACTOR:
+            actor = _ActorAttempt(spec, self._clock, cluster)
+            await actor.begin(task, payload)
+            running = actor
+        else:
+            running = _ThreadAttempt(spec, self._clock, cluster, payload)
+        self._running[spec.attempt_id] = running
+        return running
+
+    async def adopt(self) -> list[Running]:
+        """See `Launcher.adopt`: what ran in an earlier process is gone with it."""
+        return []
+
+    async def forget(self, attempt_id: AttemptId) -> None:
+        """See `Launcher.forget`."""
+        if self._running.pop(attempt_id, None) is None:
+            await self._processes.forget(attempt_id)
+
+    async def close(self, kill: bool) -> None:
+        """See `Launcher.close`. Nothing here outlives its process, so all is stopped."""
+        stops = [running.stop(0.0) for running in self._running.values() if running.exit is None]
+        if stops:
+            await asyncio.gather(*stops)
+        await self._processes.close(kill)
+
+
+__all__ = ["LocalLauncher", "on_loop"]

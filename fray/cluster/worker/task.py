@@ -1,0 +1,104 @@
+"""A task's own process: ``python -m fray.cluster.worker.task RUN_DIR``.
+
+A plain function runs on the main thread, and gets a connection (with a loop in a thread of its own)
+when it first uses one. An ``async def`` function, and an actor, run on the main thread's loop.
+
+SIGTERM asks for an end: a function sees `JobStopped`, which unwinds it through its ``finally``
+blocks; an actor drains, runs ``on_stop`` and ends. Whoever does not end in time is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from fray.cluster.blobs import unpack
+from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
+from fray.errors import DeathCause, DeathKind, JobStopped, PayloadError
+from fray.runtime.loopthread import new_event_loop
+from fray.runtime.serialization import loads
+
+STOPPED_EXIT_CODE = 128 + signal.SIGTERM
+"""What a shell says of a process that SIGTERM ended."""
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    raise JobStopped("the job was told to stop")
+
+
+def _run_function(payload: bytes) -> None:
+    from fray.cluster.current import close_connections
+
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    fn, args, kwargs = loads(unpack(payload), what="the entrypoint")
+    try:
+        if inspect.iscoroutinefunction(fn):
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(_run_async(fn, args, kwargs))
+        else:
+            fn(*args, **kwargs)
+    finally:
+        close_connections()
+
+
+async def _run_async(fn: Any, args: Any, kwargs: Any) -> None:
+    from fray.cluster.current import connect
+
+    async with connect():
+        await fn(*args, **kwargs)
+
+
+async def _run_actor(task: TaskFile, payload: bytes) -> None:
+    from fray.cluster.current import connect
+    from fray.cluster.worker.hosting import host_actor
+
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with connect() as cluster:
+        cell = await host_actor(cluster.system, task, payload)
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((stopping, cell.stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        cause = DeathCause(DeathKind.STOPPED, "it was told to stop")
+        await cell.stop(cause, grace_s=ACTOR_GRACE_S)
+
+
+ACTOR_GRACE_S = 3600.0
+"""An actor drains as long as it may: the agent's own deadline ends it."""
+
+
+def main() -> int:
+    """Entry point; gives the exit code."""
+    run_dir = Path(sys.argv[1])
+    task, payload = TaskFile.read(run_dir)
+    try:
+        if task.kind is TaskKind.ACTOR:
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(_run_actor(task, payload))
+        else:
+            _run_function(payload)
+    except JobStopped:
+        return STOPPED_EXIT_CODE
+    except SystemExit as exc:
+        if exc.code not in (None, 0):
+            write_error(run_dir, exc)
+        raise
+    except PayloadError as exc:
+        print(f"fray: {exc}", file=sys.stderr)
+        write_error(run_dir, exc)
+        return 1
+    except BaseException as exc:
+        traceback.print_exc()
+        write_error(run_dir, exc)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

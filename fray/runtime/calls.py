@@ -1,0 +1,244 @@
+"""A call, seen from both of its ends, and nothing of how it travels.
+
+The caller's side is a `CallSink`: it is told the outcome. The actor's side is an `Invocation`: it
+carries what was asked and where the answer goes. A peer (or, within one process, a direct hand
+over) stands between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from fray.errors import CallError
+    from fray.runtime.payload import Payload
+    from fray.runtime.transport import Principal
+
+STREAM_ITEMS_WINDOW = 64
+"""Items that a stream's producer may be ahead of its consumer."""
+
+STREAM_BYTES_WINDOW = 8 << 20
+"""Bytes that a stream's producer may be ahead; one item may overshoot it, however large."""
+
+
+class CallSink(Protocol):
+    """Who waits for a call: told exactly one terminal outcome, on the process's loop."""
+
+    def on_result(self, payload: Payload) -> None:
+        """Terminal: the method returned."""
+        ...
+
+    def on_error(self, payload: Payload) -> None:
+        """Terminal: the method raised."""
+        ...
+
+    def on_failure(self, exc: BaseException) -> None:
+        """Terminal: fray's own failure: refused, died, lost. A `CallError` where it is a peer's."""
+        ...
+
+    def on_item(self, payload: Payload) -> None:
+        """The method yielded."""
+        ...
+
+    def on_end(self) -> None:
+        """Terminal: the generator is exhausted."""
+        ...
+
+
+class OutgoingCall:
+    """What a caller hands over.
+
+    Attributes:
+        method: Name of the method.
+        payload: The arguments, already serialized.
+        deadline: On the process's monotonic clock; None for none.
+        sink: Who is told the outcome.
+        carrier: Who carries it at present.
+        sent: Whether bytes of it may have left: decides between ``started: no`` and ``unknown``.
+        done: Whether it has its terminal outcome.
+    """
+
+    __slots__ = (
+        "call_id",
+        "carrier",
+        "deadline",
+        "done",
+        "method",
+        "payload",
+        "sent",
+        "sink",
+        "target",
+    )
+
+    def __init__(
+        self, method: str, payload: Payload, sink: CallSink, *, deadline: float | None = None
+    ) -> None:
+        self.method = method
+        self.payload = payload
+        self.sink = sink
+        self.deadline = deadline
+        self.target = ""
+        self.call_id = 0
+        self.carrier: Carrier | None = None
+        self.sent = False
+        self.done = False
+
+    def cancel(self) -> None:
+        """Tells the actor that nobody waits any more. The sink hears nothing of it."""
+        if self.carrier is not None and not self.done:
+            self.carrier.cancel(self)
+
+    def grant(self, items: int, nbytes: int) -> None:
+        """Lets the producer of a stream go on.
+
+        Args:
+            items: How many more items it may send.
+            nbytes: How many more bytes.
+        """
+        if self.carrier is not None and not self.done:
+            self.carrier.grant(self, items, nbytes)
+
+
+class Carrier(Protocol):
+    """What stands between a call's two ends."""
+
+    def cancel(self, call: OutgoingCall) -> None:
+        """Tells the actor's side that nobody waits for this call."""
+        ...
+
+    def grant(self, call: OutgoingCall, items: int, nbytes: int) -> None:
+        """Gives a stream's producer more credit."""
+        ...
+
+
+class ReplyTo(Protocol):
+    """Where an invocation's answer goes."""
+
+    def result(self, invocation: Invocation, payload: Payload) -> None:
+        """The method returned."""
+        ...
+
+    def error(self, invocation: Invocation, payload: Payload) -> None:
+        """The method raised."""
+        ...
+
+    def failure(self, invocation: Invocation, exc: CallError) -> None:
+        """The call was refused, cancelled or cut off: told apart from what the method raises."""
+        ...
+
+    def item(self, invocation: Invocation, payload: Payload) -> None:
+        """The method yielded."""
+        ...
+
+    def end(self, invocation: Invocation) -> None:
+        """The generator is exhausted."""
+        ...
+
+
+class Invocation:
+    """A call, at the actor's side.
+
+    Attributes:
+        call_id: The carrier's number for it.
+        method: Name of the method.
+        payload: The arguments; dropped once they are unpickled.
+        deadline: On this process's monotonic clock; None for none.
+        caller: Who calls, as established before the connection existed; None within the process.
+        reply_to: Where the answer goes.
+        cancelled: Whether the caller has gone; a synchronous method may look at it
+            (`fray.cancelled()`).
+        target: Which actor; set by the carrier.
+        task: What runs it, where that is a task or a thread's future.
+    """
+
+    __slots__ = (
+        "_credit",
+        "_credit_bytes",
+        "_credit_items",
+        "call_id",
+        "caller",
+        "cancelled",
+        "deadline",
+        "finished",
+        "method",
+        "payload",
+        "reply_to",
+        "started_at",
+        "target",
+        "task",
+    )
+
+    def __init__(
+        self,
+        call_id: int,
+        method: str,
+        payload: Payload | None,
+        reply_to: ReplyTo,
+        *,
+        deadline: float | None = None,
+        caller: Principal | None = None,
+    ) -> None:
+        self.call_id = call_id
+        self.method = method
+        self.payload = payload
+        self.reply_to = reply_to
+        self.deadline = deadline
+        self.caller = caller
+        self.target = ""
+        self.cancelled = False
+        self.finished = False
+        self.started_at = 0.0
+        self.task: asyncio.Future[Any] | None = None
+        self._credit_items = STREAM_ITEMS_WINDOW
+        self._credit_bytes = STREAM_BYTES_WINDOW
+        self._credit: asyncio.Future[None] | None = None
+
+    def grant(self, items: int, nbytes: int) -> None:
+        """The consumer of a stream took some.
+
+        Args:
+            items: How many more items it accepts.
+            nbytes: How many more bytes.
+        """
+        self._credit_items += items
+        self._credit_bytes += nbytes
+        if self._has_credit() and self._credit is not None and not self._credit.done():
+            self._credit.set_result(None)
+
+    def _has_credit(self) -> bool:
+        return self._credit_items > 0 and self._credit_bytes > 0
+
+    async def credit(self, nbytes: int) -> None:
+        """Waits until an item may be sent, and counts it as sent. On the loop only.
+
+        Args:
+            nbytes: Size of the item.
+        """
+        while not self._has_credit():
+            self._credit = asyncio.get_running_loop().create_future()
+            try:
+                await self._credit
+            finally:
+                self._credit = None
+        self._credit_items -= 1
+        self._credit_bytes -= nbytes
+
+
+CURRENT_INVOCATION: ContextVar[Invocation | None] = ContextVar(
+    "fray_current_invocation", default=None
+)
+"""The call that the running code serves; None outside of actors' methods."""
+
+
+__all__ = [
+    "CURRENT_INVOCATION",
+    "STREAM_BYTES_WINDOW",
+    "STREAM_ITEMS_WINDOW",
+    "CallSink",
+    "Carrier",
+    "Invocation",
+    "OutgoingCall",
+    "ReplyTo",
+]

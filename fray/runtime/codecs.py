@@ -1,0 +1,75 @@
+"""How a cell reads arguments and writes results.
+
+Users' actors speak pickle. Actors of the control plane speak JSON: their arguments are structured
+into the types that their methods are annotated with, and never unpickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from fray.runtime.jsoncodec import json_dumps, json_loads, structure_arguments
+from fray.runtime.payload import Codec, Payload
+from fray.runtime.serialization import dumps, loads
+
+
+class ArgumentCodec(Protocol):
+    """Reads arguments, writes results."""
+
+    def decode(
+        self, fn: Callable[..., Any], payload: Payload
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The positional and keyword arguments of a call.
+
+        Raises:
+            PayloadError: They cannot be rebuilt, or do not fit the function.
+        """
+        ...
+
+    def encode(self, fn: Callable[..., Any], value: Any) -> Payload:
+        """A result, or an item of a stream.
+
+        Raises:
+            PayloadError: It cannot be serialized.
+        """
+        ...
+
+
+class PickleArguments:
+    """For users' actors."""
+
+    def decode(
+        self, fn: Callable[..., Any], payload: Payload
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """See `ArgumentCodec.decode`."""
+        args, kwargs = loads(payload, what="arguments", take=True)
+        return args, kwargs
+
+    def encode(self, fn: Callable[..., Any], value: Any) -> Payload:
+        """See `ArgumentCodec.encode`."""
+        return dumps(value, what="the result")
+
+
+class JsonArguments:
+    """For actors of the control plane."""
+
+    def decode(
+        self, fn: Callable[..., Any], payload: Payload
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """See `ArgumentCodec.decode`."""
+        args, kwargs = json_loads(payload.data, tuple[list[Any], dict[str, Any]], what="arguments")
+        return structure_arguments(fn, args, kwargs)
+
+    def encode(self, fn: Callable[..., Any], value: Any) -> Payload:
+        """See `ArgumentCodec.encode`."""
+        return Payload(json_dumps(value), codec=Codec.JSON)
+
+
+CODECS: Mapping[Codec, ArgumentCodec] = MappingProxyType(
+    {Codec.PICKLE: PickleArguments(), Codec.JSON: JsonArguments()}
+)
+
+
+__all__ = ["CODECS", "ArgumentCodec", "JsonArguments", "PickleArguments"]

@@ -1,0 +1,136 @@
+"""What can be called on an object, found once per class.
+
+Public is what does not begin with an underscore. Whether a method is plain, asynchronous or a
+generator decides how a cell runs it; `MethodOptions` (set by ``@fray.method``) say the rest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+OPTIONS_ATTRIBUTE = "__fray_method__"
+"""Where ``@fray.method`` leaves its `MethodOptions` on a function."""
+
+RESERVED = frozenset({"remote", "options", "stop", "kill", "on_start", "on_stop"})
+"""Names that mean something of their own on actor classes and handles."""
+
+
+class Kind(Enum):
+    """How a method runs."""
+
+    SYNC = "sync"
+    ASYNC = "async"
+    GENERATOR = "generator"
+    ASYNC_GENERATOR = "async generator"
+
+
+@dataclass(frozen=True, slots=True)
+class MethodOptions:
+    """What ``@fray.method(...)`` may say of a method.
+
+    Attributes:
+        concurrent: Run at once, beside the actor's other calls (health checks and the like).
+        idempotent: Running it twice does no harm; needed for ``retries``.
+        retries: How often a call is repeated after a failure that left its fate unknown, ≥ 0.
+        timeout_s: Default time limit of a call, in seconds; None for none.
+    """
+
+    concurrent: bool = False
+    idempotent: bool = False
+    retries: int = 0
+    timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.retries < 0:
+            raise ValueError(f"retries must be at least 0, not {self.retries}")
+        if self.retries and not self.idempotent:
+            raise ValueError(
+                "retries need idempotent=True: fray repeats a call that may have run only where "
+                "running it twice does no harm"
+            )
+        if self.timeout_s is not None and self.timeout_s <= 0:
+            raise ValueError(f"timeout must be positive, not {self.timeout_s}")
+
+
+DEFAULT_OPTIONS = MethodOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One callable method of a class.
+
+    Attributes:
+        name: Its name.
+        kind: How it runs.
+        options: What ``@fray.method`` said, else the defaults.
+    """
+
+    name: str
+    kind: Kind
+    options: MethodOptions = DEFAULT_OPTIONS
+
+
+def _kind(fn: Any) -> Kind:
+    fn = inspect.unwrap(fn)
+    if inspect.isasyncgenfunction(fn):
+        return Kind.ASYNC_GENERATOR
+    if inspect.iscoroutinefunction(fn):
+        return Kind.ASYNC
+    if inspect.isgeneratorfunction(fn):
+        return Kind.GENERATOR
+    return Kind.SYNC
+
+
+@functools.lru_cache(maxsize=1024)
+def methods_of(cls: type) -> Mapping[str, Method]:
+    """The public methods of a class, its bases' included.
+
+    Args:
+        cls: The class.
+    """
+    found: dict[str, Method] = {}
+    for name in dir(cls):
+        if name.startswith("_") or name in RESERVED:
+            continue
+        raw: Any = inspect.getattr_static(cls, name)
+        fn: Any = raw.__func__ if isinstance(raw, staticmethod | classmethod) else raw
+        if not callable(fn) or inspect.isclass(fn):
+            continue
+        options = getattr(inspect.unwrap(fn), OPTIONS_ATTRIBUTE, DEFAULT_OPTIONS)
+        found[name] = Method(name, _kind(fn), options)
+    return MappingProxyType(found)
+
+
+def no_such_method(owner: str, name: str, known: Iterable[str]) -> str:
+    """The message for a call of a method that does not exist.
+
+    Args:
+        owner: The actor or class, for people.
+        name: What was asked for.
+        known: The methods that there are.
+    """
+    if name.startswith("_"):
+        return f"{owner}.{name} is private: only methods without a leading underscore can be called"
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{owner} has no method {name!r}{hint} (it has: {', '.join(known) or 'none'})"
+
+
+__all__ = [
+    "DEFAULT_OPTIONS",
+    "OPTIONS_ATTRIBUTE",
+    "RESERVED",
+    "Kind",
+    "Method",
+    "MethodOptions",
+    "methods_of",
+    "no_such_method",
+]

@@ -1,0 +1,391 @@
+"""One connection to one process: calls go out, calls come in, over one link.
+
+The peer is the thin shell around a `Connection` (which knows the protocol and does no I/O) and a
+`Link` (which moves messages and knows no protocol). It holds the calls in flight both ways.
+
+Flushing. The first call of a loop tick leaves at once, what follows in the same tick leaves
+together at its end, and all answers that a received message causes leave together when the message
+is done. So a lone call pays no latency, and a thousand calls cost a few messages. While the link is
+full nothing is pulled from the connection, which keeps small calls ahead of large ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fray.errors import (
+    ActorUnavailable,
+    CallError,
+    MailboxFull,
+    PayloadError,
+    RemoteProtocolError,
+    Started,
+)
+from fray.runtime.calls import Invocation, OutgoingCall
+from fray.runtime.connection import Connection, ConnectionState
+from fray.runtime.error_envelope import decode_error, encode_error
+from fray.runtime.events import (
+    CallsReceived,
+    CancelReceived,
+    CreditGranted,
+    Goodbye,
+    ItemsReceived,
+    OutcomeKind,
+    OutcomesReceived,
+    PeerHello,
+    Role,
+    StreamEnded,
+)
+
+if TYPE_CHECKING:
+    from fray.runtime.cell import Cell
+    from fray.runtime.clock import Clock
+    from fray.runtime.hello import Hello
+    from fray.runtime.payload import Payload
+    from fray.runtime.transport import Link
+
+log = logging.getLogger(__name__)
+
+FLUSH_BYTES = 512 << 10
+"""Pulled from the connection at once: small enough that a call queued next waits little."""
+
+
+class Peer:
+    """One connection. A `LinkHandler` and a `Carrier` and a `ReplyTo`.
+
+    Args:
+        link: The open link.
+        role: Whether this side dialled.
+        hello: What this side says of itself.
+        clock: The process's clock.
+        cells: The actors hosted here, by target.
+        on_hello: Told when the other side has said who it is; False refuses it.
+        on_lost: Told once when the connection is over.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        role: Role,
+        hello: Hello,
+        *,
+        clock: Clock,
+        cells: dict[str, Cell],
+        on_hello: Callable[[Peer], str | None],
+        on_lost: Callable[[Peer], None],
+    ) -> None:
+        self.link = link
+        self.role = role
+        self.remote: Hello | None = None
+        self.lost: Exception | None = None
+        self.is_open = False
+        self._connection = Connection(role, hello)
+        self._clock = clock
+        self._cells = cells
+        self._on_hello = on_hello
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._outgoing: dict[int, OutgoingCall] = {}
+        self._incoming: dict[int, Invocation] = {}
+        self._next_id = 0
+        self._armed = False
+        self._receiving = False
+        self._full = False
+        self._over = False
+        self._goodbye = ""
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            CallsReceived: self._calls_received,
+            OutcomesReceived: self._outcomes_received,
+            ItemsReceived: self._items_received,
+            StreamEnded: self._stream_ended,
+            CancelReceived: self._cancel_received,
+            CreditGranted: self._credit_granted,
+            PeerHello: self._peer_hello,
+            Goodbye: self._goodbye_received,
+        }
+        if role is Role.DIALER:
+            self._connection.start()
+            self._touch()
+
+    def __repr__(self) -> str:
+        who = self.remote.process_id if self.remote else "?"
+        state = "open" if self.is_open else "over" if self._over else "opening"
+        return (
+            f"<Peer {who} at {self.link.remote} {state} out={len(self._outgoing)} "
+            f"in={len(self._incoming)}>"
+        )
+
+    @property
+    def process_id(self) -> str:
+        """The other process's id; empty before it has said it."""
+        return self.remote.process_id if self.remote else ""
+
+    @property
+    def goodbye(self) -> str:
+        """Why the connection ends, as one of the sides said; empty where none did."""
+        return self._goodbye
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call is in flight in either direction."""
+        return not self._outgoing and not self._incoming
+
+    def in_flight(self) -> tuple[int, int]:
+        """How many calls are out, and how many are being served."""
+        return len(self._outgoing), len(self._incoming)
+
+    # ---- calls that go out
+
+    def send(self, target: str, call: OutgoingCall) -> None:
+        """Sends a call. Calls of one sender to one target arrive in this order.
+
+        Args:
+            target: Which actor.
+            call: The call; its sink is told the outcome, also when the connection ends.
+        """
+        if not self.is_open:
+            call.done = True
+            call.sink.on_failure(self._lost_error(call, Started.NO))
+            return
+        if self._connection.call_slots_left <= 0:
+            call.done = True
+            call.sink.on_failure(
+                MailboxFull(
+                    f"{len(self._outgoing)} calls to {self.link.remote} are in flight already; "
+                    "wait for some of them before you send more"
+                )
+            )
+            return
+        self._next_id = call_id = self._next_id + 1
+        timeout_s = None
+        if call.deadline is not None:
+            timeout_s = max(call.deadline - self._clock.monotonic(), 0.0)
+        try:
+            self._connection.call(call_id, target, call.method, call.payload, timeout_s=timeout_s)
+        except PayloadError as exc:  # larger than the other side accepts
+            call.done = True
+            call.sink.on_failure(exc)
+            return
+        call.call_id = call_id
+        call.target = target
+        call.carrier = self
+        call.sent = True
+        self._outgoing[call_id] = call
+        self._touch()
+
+    def cancel(self, call: OutgoingCall) -> None:
+        """See `Carrier.cancel`."""
+        if self._outgoing.pop(call.call_id, None) is not None and self.is_open:
+            call.done = True
+            self._connection.cancel(call.call_id)
+            self._touch()
+
+    def grant(self, call: OutgoingCall, items: int, nbytes: int) -> None:
+        """See `Carrier.grant`."""
+        if call.call_id in self._outgoing and self.is_open:
+            self._connection.grant(call.call_id, items, nbytes)
+            self._touch()
+
+    # ---- answers to calls that came in
+
+    def result(self, invocation: Invocation, payload: Payload) -> None:
+        """See `ReplyTo.result`."""
+        if self._incoming.pop(invocation.call_id, None) is not None and self.is_open:
+            try:
+                self._connection.result(invocation.call_id, payload)
+            except PayloadError as exc:  # larger than the other side accepts
+                self._connection.error(invocation.call_id, encode_error(exc))
+            self._touch()
+
+    def error(self, invocation: Invocation, payload: Payload) -> None:
+        """See `ReplyTo.error`."""
+        if self._incoming.pop(invocation.call_id, None) is not None and self.is_open:
+            self._connection.error(invocation.call_id, payload)
+            self._touch()
+
+    def failure(self, invocation: Invocation, exc: CallError) -> None:
+        """See `ReplyTo.failure`."""
+        if self._incoming.pop(invocation.call_id, None) is not None and self.is_open:
+            self._connection.failure(invocation.call_id, encode_error(exc))
+            self._touch()
+
+    def item(self, invocation: Invocation, payload: Payload) -> None:
+        """See `ReplyTo.item`."""
+        if invocation.call_id in self._incoming and self.is_open:
+            try:
+                self._connection.item(invocation.call_id, payload)
+            except PayloadError as exc:  # larger than the other side accepts: the stream ends so
+                invocation.finished = True
+                self.error(invocation, encode_error(exc))
+            self._touch()
+
+    def end(self, invocation: Invocation) -> None:
+        """See `ReplyTo.end`."""
+        if self._incoming.pop(invocation.call_id, None) is not None and self.is_open:
+            self._connection.end(invocation.call_id)
+            self._touch()
+
+    # ---- flushing
+
+    def _touch(self) -> None:
+        if self._receiving or self._armed:
+            return
+        self._armed = True
+        self._loop.call_soon(self._tick)
+        self._flush()
+
+    def _tick(self) -> None:
+        self._armed = False
+        self._flush()
+
+    def _flush(self) -> None:
+        while not self._full and not self._over:
+            messages = self._connection.messages(FLUSH_BYTES)
+            if not messages:
+                return
+            for message in messages:
+                self._full = not self.link.send(message) or self._full
+
+    # ---- LinkHandler
+
+    def message_received(self, data: memoryview) -> None:
+        """See `LinkHandler.message_received`."""
+        self._receiving = True
+        try:
+            for event in self._connection.receive_message(data):
+                self._handlers[type(event)](event)
+        except RemoteProtocolError as exc:
+            log.warning("%s broke the protocol: %s; closing its connection", self.link.remote, exc)
+            self.close(f"protocol error: {exc}")
+        finally:
+            self._receiving = False
+        self._flush()
+
+    def writable(self) -> None:
+        """See `LinkHandler.writable`."""
+        self._full = False
+        self._flush()
+
+    def link_lost(self, exc: Exception | None) -> None:
+        """See `LinkHandler.link_lost`."""
+        if self._over:
+            return
+        self._over = True
+        self.is_open = False
+        self.lost = exc
+        for invocation in list(self._incoming.values()):
+            cell = self._cells.get(invocation.target)
+            if cell is not None:
+                cell.cancel(invocation)
+        self._incoming.clear()
+        self._on_lost(self)
+        outgoing, self._outgoing = self._outgoing, {}
+        for call in outgoing.values():
+            call.done = True
+            call.sink.on_failure(self._lost_error(call, Started.UNKNOWN))
+
+    def _lost_error(self, call: OutgoingCall, started: Started) -> ActorUnavailable:
+        why = self._goodbye or (str(self.lost) if self.lost else "") or "the connection was closed"
+        return ActorUnavailable(
+            f"the connection to {self.link.remote} ended while {call.method} was in flight: {why}",
+            started=started,
+        )
+
+    def close(self, reason: str) -> None:
+        """Says goodbye and ends the connection.
+
+        Args:
+            reason: Told to the other side.
+        """
+        if self._over:
+            return
+        if self._connection.state in (ConnectionState.OPEN, ConnectionState.CONNECTING):
+            self._connection.goodbye(reason)
+            self._full = False
+            self._flush()
+        self.is_open = False
+        self._goodbye = self._goodbye or reason
+        self.link.close(reason)
+
+    # ---- what the other side says
+
+    def _peer_hello(self, event: PeerHello) -> None:
+        self.remote = event.hello
+        refusal = self._on_hello(self)
+        if refusal:
+            self.close(refusal)
+        else:
+            self.is_open = True
+
+    def _goodbye_received(self, event: Goodbye) -> None:
+        self._goodbye = event.reason
+        self.is_open = False
+        self.link.close(event.reason)
+
+    def _calls_received(self, event: CallsReceived) -> None:
+        cells, incoming = self._cells, self._incoming
+        principal = self.link.principal
+        for call in event.calls:
+            deadline = None
+            if call.timeout_s is not None:
+                deadline = self._clock.monotonic() + call.timeout_s
+            invocation = Invocation(
+                call.call_id, call.method, call.payload, self, deadline=deadline, caller=principal
+            )
+            invocation.target = call.target
+            incoming[call.call_id] = invocation
+            cell = cells.get(call.target)
+            if cell is None:
+                self.failure(
+                    invocation,
+                    ActorUnavailable(
+                        f"this process hosts no actor {call.target}: it has stopped or restarted",
+                        started=Started.NO,
+                    ),
+                )
+            else:
+                cell.submit(invocation)
+
+    def _outcomes_received(self, event: OutcomesReceived) -> None:
+        outgoing = self._outgoing
+        for call_id, kind, payload in event.outcomes:
+            call = outgoing.pop(call_id, None)
+            if call is None:  # cancelled meanwhile
+                continue
+            call.done = True
+            if kind is OutcomeKind.RESULT:
+                call.sink.on_result(payload)
+            elif kind is OutcomeKind.ERROR:
+                call.sink.on_error(payload)
+            else:
+                call.sink.on_failure(decode_error(payload, unpickle=False))
+
+    def _items_received(self, event: ItemsReceived) -> None:
+        for call_id, payload in event.items:
+            call = self._outgoing.get(call_id)
+            if call is not None:
+                call.sink.on_item(payload)
+
+    def _stream_ended(self, event: StreamEnded) -> None:
+        call = self._outgoing.pop(event.call_id, None)
+        if call is not None:
+            call.done = True
+            call.sink.on_end()
+
+    def _cancel_received(self, event: CancelReceived) -> None:
+        invocation = self._incoming.pop(event.call_id, None)
+        if invocation is not None:
+            cell = self._cells.get(invocation.target)
+            if cell is not None:
+                cell.cancel(invocation)
+
+    def _credit_granted(self, event: CreditGranted) -> None:
+        invocation = self._incoming.get(event.call_id)
+        if invocation is not None:
+            invocation.grant(event.items, event.nbytes)
+
+
+__all__ = ["FLUSH_BYTES", "Peer"]

@@ -1,0 +1,281 @@
+"""One link per pair of processes: dialling, reuse, and who wins when both dial at once.
+
+A call names a process and an address. If a link to that process is open, the call goes over it,
+whoever dialled it. Otherwise the address is dialled, once however many calls wait for it, and the
+waiting calls leave in order when the other side has said who it is. No call is ever sent over a
+link before that, so a link that loses a race has carried nothing and closing it loses nothing.
+
+Simultaneous dialling. When a link comes in from a process that is being dialled, the link dialled
+by the smaller process id stays: the smaller one refuses what comes in, the larger one takes it and
+gives up its own. Both sides decide from the same two ids, so they agree.
+
+A link that comes in from a process to which one is open replaces it for new calls: the other side
+would not dial if it still had the old one. Calls in flight on the old one end with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fray.errors import ActorUnavailable, FrayError, Started
+from fray.runtime.events import Role
+from fray.runtime.peer import Peer
+
+if TYPE_CHECKING:
+    from fray.runtime.calls import OutgoingCall
+    from fray.runtime.cell import Cell
+    from fray.runtime.clock import Clock
+    from fray.runtime.hello import Hello
+    from fray.runtime.tasks import Scope
+    from fray.runtime.transport import Link, LinkHandler, Transport
+
+log = logging.getLogger(__name__)
+
+HELLO_TIMEOUT_S = 10.0
+"""From the open link to the other side's HELLO. A loaded host answers late; a dead one never."""
+
+DUPLICATE = "duplicate: the other direction's link is used"
+
+
+class _Dial:
+    """An attempt to reach an address, and who waits for it. A `Carrier` while they wait."""
+
+    def __init__(self, process_id: str, address: str) -> None:
+        self.process_id = process_id
+        self.address = address
+        self.waiting: deque[tuple[str, OutgoingCall]] = deque()
+        self.ready: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
+
+    def cancel(self, call: OutgoingCall) -> None:
+        """Nobody waits for this call: it is not sent."""
+        call.done = True
+
+    def grant(self, call: OutgoingCall, items: int, nbytes: int) -> None:
+        """A stream that has not begun cannot be consumed."""
+
+
+class Peers:
+    """All connections of a process.
+
+    Args:
+        hello: What this process says of itself; asked for at each link.
+        clock: The process's clock.
+        transport: Opens links.
+        cells: The actors hosted here, by target.
+        scope: Owns the dialling tasks.
+    """
+
+    def __init__(
+        self,
+        hello: Callable[[], Hello],
+        *,
+        clock: Clock,
+        transport: Transport,
+        cells: dict[str, Cell],
+        scope: Scope,
+    ) -> None:
+        self._hello = hello
+        self._clock = clock
+        self._transport = transport
+        self._cells = cells
+        self._scope = scope
+        self._all: dict[Peer, None] = {}
+        self._by_process: dict[str, Peer] = {}
+        self._by_address: dict[str, Peer] = {}
+        self._dials: dict[str, _Dial] = {}
+        self._mine: dict[Peer, _Dial] = {}
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Peers open={list(self._by_process.values())} dialling={list(self._dials)}>"
+
+    def open_peers(self) -> list[Peer]:
+        """The peers that calls may go to at present."""
+        return list(self._by_process.values())
+
+    def send(self, process_id: str, address: str, target: str, call: OutgoingCall) -> None:
+        """Sends a call, dialling where needed. Its sink is told the outcome in any case.
+
+        Args:
+            process_id: Which process; empty for whoever answers at the address.
+            address: ``host:port`` of that process.
+            target: Which actor there.
+            call: The call.
+        """
+        peer = self._by_process.get(process_id) if process_id else self._by_address.get(address)
+        if peer is not None and peer.is_open:
+            peer.send(target, call)
+        elif self._closed:
+            self._fail(call, "this process is shutting down")
+        elif not address:
+            self._fail(call, f"process {process_id} is not connected and has no address")
+        else:
+            dial = self._dials.get(address)
+            if dial is None:
+                dial = self._dials[address] = _Dial(process_id, address)
+                self._scope.spawn(self._dial(dial), name=f"dial {address}")
+            call.carrier = dial
+            dial.waiting.append((target, call))
+
+    def accept(self, link: Link) -> LinkHandler:
+        """Takes a link that somebody else dialled.
+
+        Args:
+            link: The link.
+        """
+        return self._new_peer(link, Role.ACCEPTOR)
+
+    def close(self, reason: str) -> None:
+        """Says goodbye to everybody and sends nothing any more.
+
+        Args:
+            reason: Told to the peers.
+        """
+        self._closed = True
+        for peer in list(self._all):
+            peer.close(reason)
+
+    # ---- inside
+
+    def _new_peer(self, link: Link, role: Role) -> Peer:
+        peer = Peer(
+            link,
+            role,
+            self._hello(),
+            clock=self._clock,
+            cells=self._cells,
+            on_hello=self._settle,
+            on_lost=self._lost,
+        )
+        self._all[peer] = None
+        return peer
+
+    async def _dial(self, dial: _Dial) -> None:
+        try:
+            peer = await self._reach(dial)
+        except (OSError, FrayError) as exc:
+            why = str(exc) or type(exc).__name__
+            self._end_dial(dial)
+            for _, call in dial.waiting:
+                self._fail(call, f"cannot reach {dial.address}: {why}", exc)
+        except asyncio.CancelledError:
+            self._end_dial(dial)
+            for _, call in dial.waiting:
+                self._fail(call, "this process is shutting down")
+            raise
+        else:
+            self._end_dial(dial)
+            for target, call in dial.waiting:
+                if call.done:
+                    continue
+                if dial.process_id and peer.process_id != dial.process_id:
+                    self._fail(
+                        call,
+                        f"{dial.address} now belongs to another process ({peer.process_id}, not "
+                        f"{dial.process_id})",
+                    )
+                else:
+                    peer.send(target, call)
+
+    async def _reach(self, dial: _Dial) -> Peer:
+        """An open peer at the dialled address: by our link, or by one that came in meanwhile."""
+        mine: list[Peer] = []
+
+        def accept(link: Link) -> LinkHandler:
+            mine.append(self._new_peer(link, Role.DIALER))
+            self._mine[mine[0]] = dial
+            return mine[0]
+
+        failure: list[Exception] = []
+
+        async def connect() -> None:
+            try:
+                await self._transport.dial(dial.address, accept)
+            except (OSError, FrayError) as exc:
+                failure.append(exc)
+
+        dialling = self._scope.spawn(connect(), name=f"connect {dial.address}")
+        try:
+            await asyncio.wait((dialling, dial.ready), return_when=asyncio.FIRST_COMPLETED)
+            if failure and not dial.ready.done():
+                raise failure[0]
+            if dial.ready.done() and not dialling.done():
+                dialling.cancel()
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                return await asyncio.shield(dial.ready)
+        except TimeoutError:
+            if mine:
+                mine[0].close("no HELLO in time")
+            raise TimeoutError(f"no answer within {HELLO_TIMEOUT_S:.0f} s of connecting") from None
+        finally:
+            if not dialling.done():
+                dialling.cancel()
+
+    def _end_dial(self, dial: _Dial) -> None:
+        if self._dials.get(dial.address) is dial:
+            del self._dials[dial.address]
+        self._mine = {peer: d for peer, d in self._mine.items() if d is not dial}
+        if not dial.ready.done():
+            dial.ready.cancel()
+
+    def _settle(self, peer: Peer) -> str | None:
+        """The other side has said who it is: whether its link is used. Gives a refusal or None."""
+        remote = peer.remote
+        assert remote is not None
+        mine = self._hello().process_id
+        if remote.process_id == mine:
+            return "a process does not connect to itself"
+        dial = self._dial_to(remote)
+        if peer.role is Role.ACCEPTOR and dial is not None and mine < remote.process_id:
+            return DUPLICATE
+        self._by_process[remote.process_id] = peer
+        if remote.address:
+            self._by_address[remote.address] = peer
+        if dial is not None and not dial.ready.done():
+            self._by_address[dial.address] = peer  # it may have more names than it says
+            peer.is_open = True
+            dial.ready.set_result(peer)
+        return None
+
+    def _dial_to(self, remote: Hello) -> _Dial | None:
+        dial = self._dials.get(remote.address)
+        if dial is not None:
+            return dial
+        for dial in self._dials.values():
+            if dial.process_id == remote.process_id:
+                return dial
+        return None
+
+    def _lost(self, peer: Peer) -> None:
+        self._all.pop(peer, None)
+        remote = peer.remote
+        if remote is None:
+            self._lost_early(peer)
+            return
+        if self._by_process.get(remote.process_id) is peer:
+            del self._by_process[remote.process_id]
+        for address in [a for a, known in self._by_address.items() if known is peer]:
+            del self._by_address[address]
+
+    def _lost_early(self, peer: Peer) -> None:
+        """A link ended before its other side said who it is: whoever dialled need not wait."""
+        dial = self._mine.pop(peer, None)
+        if dial is not None and not dial.ready.done() and peer.goodbye != DUPLICATE:
+            why = peer.goodbye or str(peer.lost or "the connection was closed")
+            dial.ready.set_exception(ConnectionError(f"it ended before HELLO: {why}"))
+
+    @staticmethod
+    def _fail(call: OutgoingCall, why: str, cause: BaseException | None = None) -> None:
+        if call.done:
+            return
+        call.done = True
+        exc = ActorUnavailable(f"{call.method} was not sent: {why}", started=Started.NO)
+        exc.__cause__ = cause
+        call.sink.on_failure(exc)
+
+
+__all__ = ["DUPLICATE", "HELLO_TIMEOUT_S", "Peers"]

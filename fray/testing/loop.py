@@ -14,6 +14,7 @@ This module knows nothing of networks, hosts or pytest.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import sys
@@ -21,6 +22,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, cast
 
+from fray.runtime.outbox import bearable
 from fray.testing.errors import SimUnsupported
 from fray.testing.lanes import LANE, Lane, SimHandle, SimTask
 from fray.testing.refusals import RefusingLoop
@@ -361,24 +363,16 @@ def run_as_thread(future: asyncio.Future[_T], call: Callable[[], _T]) -> None:
     asyncio._set_running_loop(None)  # pyright: ignore[reportPrivateUsage]
     try:
         value = call()
-    except (SystemExit, KeyboardInterrupt):
+    except KeyboardInterrupt:  # of who watches; everything else is the function's own
         raise
     except BaseException as exc:
-        outcome = _failed(future, exc)
+        outcome = functools.partial(future.set_exception, bearable(exc))
     else:
-        outcome = _succeeded(future, value)
+        outcome = functools.partial(future.set_result, value)
     finally:
         asyncio._set_running_loop(loop)  # pyright: ignore[reportPrivateUsage]
     if not future.done():
         outcome()
-
-
-def _succeeded(future: asyncio.Future[_T], value: _T) -> Callable[[], None]:
-    return lambda: future.set_result(value)
-
-
-def _failed(future: asyncio.Future[Any], exc: BaseException) -> Callable[[], None]:
-    return lambda: future.set_exception(exc)
 
 
 __all__ = ["THREAD_DELAY_S_MAX", "SimLoop", "run_as_thread"]

@@ -8,6 +8,7 @@ wait for anything (it is told so if it tries; see `fray.testing.isolation`).
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import random
 from collections import deque
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from fray.testing.loop import THREAD_DELAY_S_MAX, run_as_thread
 
 if TYPE_CHECKING:
-    import asyncio
     from contextvars import Context
 
     from fray.testing.lanes import Lane
@@ -32,49 +32,40 @@ class _Job(NamedTuple):
 
 
 class SimThreadLane:
-    """Runs functions one after the other; see `fray.runtime.threads.Lane`.
+    """Runs functions one after the other; see `fray.runtime.threads.Lane`. Made by `SimThreads`."""
 
-    Args:
-        loop: The loop of the simulation.
-        process: The lane of the process.
-        dice: Decides when.
-    """
-
-    def __init__(self, loop: SimLoop, process: Lane, dice: random.Random) -> None:
+    def __init__(self, loop: SimLoop, process: Lane, dice: random.Random, name: str) -> None:
+        self.name = name
         self._loop = loop
         self._process = process
         self._dice = dice
         self._jobs: deque[_Job] = deque()
         self._closed = False
 
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<SimThreadLane {self.name} {state} waiting={len(self._jobs)}>"
+
     def submit(
         self, fn: Callable[..., _T], args: tuple[Any, ...] = (), context: Context | None = None
     ) -> asyncio.Future[_T]:
-        """Runs a function after all that were submitted before.
-
-        Args:
-            fn: What to run. It must not wait for anything.
-            args: Its arguments.
-            context: The context to run in; a copy of the current one by default.
-
-        Returns:
-            The outcome. Cancelling it before the function's turn keeps it from running.
-
-        Raises:
-            RuntimeError: The lane is closed.
-        """
+        """See `Lane.submit`. The function must not wait for anything."""
+        loop = asyncio.get_running_loop()  # none in a function that runs on a lane, as on a thread
         if self._closed:
-            raise RuntimeError("the lane is closed")
-        run = (context or contextvars.copy_context()).run
-        future: asyncio.Future[_T] = self._loop.create_future()
+            raise RuntimeError(f"lane {self.name} is closed")
+        run = (contextvars.copy_context() if context is None else context).run
+        future: asyncio.Future[_T] = loop.create_future()
         self._jobs.append(_Job(future, lambda: run(fn, *args)))
         if len(self._jobs) == 1:
             self._schedule()
         return future
 
     def close(self) -> None:
-        """Accepts nothing more; what was submitted still runs. Idempotent."""
+        """See `Lane.close`. What has not begun is dropped, and its futures are cancelled."""
         self._closed = True
+        jobs, self._jobs = self._jobs, deque()
+        for job in jobs:
+            job.future.cancel()
 
     def _schedule(self) -> None:
         self._loop.call_later(
@@ -84,11 +75,12 @@ class SimThreadLane:
         )
 
     def _run_one(self) -> None:
-        job = self._jobs[0]
+        if not self._jobs:  # closed meanwhile
+            return
+        job = self._jobs.popleft()
         try:
             run_as_thread(job.future, job.call)
         finally:
-            self._jobs.popleft()
             if self._jobs:
                 self._schedule()
 
@@ -107,20 +99,27 @@ class SimThreads:
         self._process = process
         self._dice = random.Random(f"{seed}/threads")
         self._lanes: list[SimThreadLane] = []
+        self._closed = False
 
-    def lane(self, label: str = "", *, thread_affinity: bool = False) -> SimThreadLane:
-        """A lane: what is submitted to one runs in order, and never two at once.
+    def lane(self, name: str, /, *, thread_affinity: bool = False) -> SimThreadLane:
+        """See `Threads.lane`.
 
         Args:
-            label: For people.
+            name: For people.
             thread_affinity: Promised anyhow: there is one thread.
+
+        Raises:
+            RuntimeError: The threads are closed.
         """
-        lane = SimThreadLane(self._loop, self._process, self._dice)
+        if self._closed:
+            raise RuntimeError("these threads are closed")
+        lane = SimThreadLane(self._loop, self._process, self._dice, name)
         self._lanes.append(lane)
         return lane
 
     def close(self) -> None:
-        """Closes all lanes. Idempotent."""
+        """See `Threads.close`."""
+        self._closed = True
         for lane in self._lanes:
             lane.close()
         self._lanes.clear()

@@ -7,6 +7,7 @@ import gc
 import signal
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,9 @@ from fray.testing import (
 )
 from fray.testing.lanes import SimHandle, describe_callback
 from fray.testing.loop import SimLoop
+
+if TYPE_CHECKING:
+    from fray.runtime.threads import Threads
 
 
 async def forever(process=None) -> None:
@@ -370,9 +374,21 @@ async def test_a_cancelled_function_does_not_run(sim: Simulation):
     assert seen == []
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), StopIteration(4)])
+async def test_whatever_a_function_raises_is_its_outcome(sim: Simulation, error: BaseException):
+    def fail():
+        raise error
+
+    future = sim.loop.run_in_executor(None, fail)
+    await asyncio.wait([future])
+    outcome = future.exception()
+    assert error in (outcome, outcome.__cause__)
+
+
 async def test_lanes_of_threads_run_one_function_at_a_time_in_order(sim: Simulation):
     seen: list[tuple[int, int]] = []
-    lanes = [sim.driver.threads.lane("actor") for _ in range(3)]
+    threads: Threads = sim.driver.threads
+    lanes = [threads.lane("actor") for _ in range(3)]
     futures = [
         lane.submit(seen.append, ((number, i),))
         for i in range(20)
@@ -382,18 +398,44 @@ async def test_lanes_of_threads_run_one_function_at_a_time_in_order(sim: Simulat
     for number in range(3):
         assert [i for n, i in seen if n == number] == list(range(20))
     assert seen != sorted(seen, key=lambda pair: pair[1]), "lanes are independent of each other"
-    sim.driver.threads.close()
-    with pytest.raises(RuntimeError, match="closed"):
-        lanes[0].submit(print)
 
 
-async def test_a_thread_lane_goes_on_after_a_failure_and_after_a_cancellation(sim: Simulation):
-    lane = sim.driver.threads.lane()
+async def test_a_function_sees_the_context_it_is_given(sim: Simulation):
+    variable = contextvars.ContextVar("variable", default=0)
+    lane = sim.driver.threads.lane("actor", thread_affinity=True)
+    context = contextvars.copy_context()
+    context.run(variable.set, 1)
+    assert await lane.submit(variable.get, (), context) == 1
+    assert await lane.submit(variable.get) == 0
+
+
+async def test_a_lane_of_threads_goes_on_after_a_failure_and_a_cancellation(sim: Simulation):
+    lane = sim.driver.threads.lane("actor")
     failing, cancelled = lane.submit(lambda: 1 / 0), lane.submit(lambda: 2)
     last = lane.submit(lambda: 3)
     cancelled.cancel()
     assert await last == 3
     assert isinstance(failing.exception(), ZeroDivisionError)
+
+
+async def test_closed_threads_drop_what_has_not_begun_and_take_nothing_more(sim: Simulation):
+    lane = sim.driver.threads.lane("actor")
+    first = lane.submit(lambda: sim.driver.threads.close())
+    second = lane.submit(print)
+    assert repr(lane) == "<SimThreadLane actor open waiting=2>"
+    await first
+    assert second.cancelled()
+    with pytest.raises(RuntimeError, match="closed"):
+        lane.submit(print)
+    with pytest.raises(RuntimeError, match="closed"):
+        sim.driver.threads.lane("actor")
+    await asyncio.sleep(1)
+
+
+async def test_a_function_on_a_lane_cannot_submit_as_no_thread_can(sim: Simulation):
+    lane = sim.driver.threads.lane("actor")
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        await lane.submit(lane.submit, (print,))
 
 
 # --- what is refused

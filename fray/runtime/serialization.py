@@ -1,7 +1,7 @@
 """Values to payloads and back: cloudpickle, with large buffers out of band.
 
 This room knows pickle and buffers. It must not know the wire, actors, or numpy: arrays speak for
-themselves through pickle protocol 5 (PEP 574), and so does everything else.
+themselves through pickle protocol 5 (PEP 574), the rest through `fray.runtime.arrays`.
 
 Value semantics. `dumps` takes the value as it is at the call: what the caller changes afterwards is
 not seen. Memory that the caller can write is copied, once; memory that it cannot (read-only arrays,
@@ -25,6 +25,7 @@ import cloudpickle
 import orjson
 
 from fray.errors import PayloadError
+from fray.runtime.arrays import ARRAY_CLASSES, reduce_array
 from fray.runtime.payload import Codec, Payload
 from fray.runtime.unpicklable import Culprit, find_culprit, find_culprit_argument
 
@@ -81,6 +82,14 @@ class _Pickler(cloudpickle.Pickler):
             return Payload(data)
         self._buffers = []
         return Payload(data, buffers)
+
+    def reducer_override(self, obj: Any) -> Any:
+        """See `pickle.Pickler.reducer_override`; asked about everything but plain values."""
+        if type(obj).__name__ in ARRAY_CLASSES:
+            reduced = reduce_array(obj, OUT_OF_BAND_BYTES_MIN)
+            if reduced is not NotImplemented:
+                return reduced
+        return super().reducer_override(obj)  # pyright: ignore
 
     def _place(self, buffer: pickle.PickleBuffer) -> bool:
         """Decides where a buffer goes.

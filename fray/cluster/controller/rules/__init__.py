@@ -1,0 +1,16 @@
+"""What each command does to the ledger, as functions on a draft.
+
+::
+
+    stopping.py  orders to end an attempt
+    verdicts.py  how jobs end
+    budgets.py   how often, and how soon, something is started again
+    gangs.py     gangs fall as one
+    endings.py   what follows for a task, its gang and its job when an attempt ends
+    attempts.py  how attempts begin, are observed and come to an end
+    jobs.py      submitting, stopping and forgetting jobs
+    workers.py   hosts that come, report, fall silent and go
+    plans.py     taking the planner's assignments
+
+They validate before they write, although a draft that fails is dropped anyway.
+"""

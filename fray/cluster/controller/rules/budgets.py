@@ -1,0 +1,46 @@
+"""How often, and how soon, something that ended is started again.
+
+Two budgets are kept apart. A *fault* is a failure of the task's own: an exception, an exit code,
+a signal, its own memory. Preemption, a lost host and a failure that the host owns up to are
+nobody's fault and are charged to the other budget. A new attempt begins at once the first time,
+then after 1, 2, 4 … 60 s where it was the task's own fault.
+"""
+
+from fray.cluster.controller.records import Job
+from fray.cluster.types import UNLIMITED
+
+RETRY_DELAY_MAX_S = 60.0
+"""Between two attempts of a task that keeps failing."""
+
+
+def overspent(job: Job, who: str, failures: int, preemptions: int, innocent: bool) -> str:
+    """Says that a budget is spent; "" while it is not.
+
+    Args:
+        job: Whose.
+        who: The task or gang, for people.
+        failures: Its faults so far.
+        preemptions: Its other ends so far.
+        innocent: Which of the two has just grown: the second.
+    """
+    spent = preemptions if innocent else failures
+    budget = job.spec.max_retries_preemption if innocent else job.spec.max_retries_failure
+    if budget == UNLIMITED or spent <= budget:
+        return ""
+    did = "was preempted or lost its host" if innocent else "failed"
+    return f"{who} {did}" if spent == 1 else f"{who} {did} {spent} times"
+
+
+def retry_at(now: float, failures: int) -> float:
+    """The time before which a task is not started again; 0 for at once.
+
+    Args:
+        now: The time at which it failed.
+        failures: How often it has failed by its own fault; 0 where it did not.
+    """
+    if failures < 2:
+        return 0.0
+    return now + min(2.0 ** min(failures - 2, 10), RETRY_DELAY_MAX_S)
+
+
+__all__ = ["RETRY_DELAY_MAX_S", "overspent", "retry_at"]

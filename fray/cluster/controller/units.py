@@ -1,0 +1,255 @@
+"""The ledger's records as the scheduler sees them: hosts, and units that wait for a place.
+
+The ledger builds a unit anew when an assignment for it arrives, by the same rules, so that a
+stale plan is recognised by what it places and not by its age.
+"""
+
+from collections.abc import Iterator
+
+from fray.cluster.accelerators import canonical_gpu, tpu_topology
+from fray.cluster.controller.draft import Draft
+from fray.cluster.controller.records import CordonKind, Gang, Group, Health, Job, Task, Worker
+from fray.cluster.controller.specs import GangScope, JobKind, JobSpec
+from fray.cluster.devices import GpuConfig, ResourceConfig, TpuConfig
+from fray.cluster.resources import MILLI, Resources, parse_bytes
+from fray.cluster.scheduling.view import Block, Domain, Host, Place, Shape, Unit, Waiting
+from fray.ids import JobId
+
+
+def shape_of(spec: JobSpec) -> Shape:
+    """What each task of a job needs.
+
+    Args:
+        spec: The job; its resources are valid.
+    """
+    config = spec.resources
+    device = config.device
+    tpu_type = device.variant if isinstance(device, TpuConfig) else ""
+    return Shape(
+        need=needs_of(config, spec.hosts_per_replica),
+        tpu_type=tpu_type,
+        hosts=spec.hosts_per_replica,
+        regions=tuple(config.regions or ()),
+        preemptible=config.preemptible,
+        takes_slot=spec.kind is JobKind.JOB,
+    )
+
+
+def needs_of(config: ResourceConfig, hosts_per_replica: int = 1) -> Resources:
+    """What each task needs, as amounts.
+
+    Args:
+        config: What the user asked for, per replica.
+        hosts_per_replica: Over how many tasks a replica's TPU chips are spread.
+    """
+    gpus: dict[str, int] = {}
+    tpus: dict[str, int] = {}
+    if isinstance(config.device, GpuConfig):
+        gpus[canonical_gpu(config.device.variant)] = round(config.device.count * MILLI)
+    elif isinstance(config.device, TpuConfig):
+        topology = tpu_topology(config.device.variant)
+        tpus[topology.family] = topology.chip_count // hosts_per_replica
+    return Resources(
+        cpu_milli=round(config.cpu * MILLI),
+        memory_bytes=parse_bytes(config.ram, what="ram"),
+        disk_bytes=parse_bytes(config.disk, what="disk"),
+        gpus=gpus,
+        tpus=tpus,
+    )
+
+
+def closed(worker: Worker) -> str:
+    """Why nothing new may go to a host; "" where it may.
+
+    Args:
+        worker: The host.
+    """
+    if worker.health is not Health.HEALTHY:
+        return f"is {worker.health}: {worker.health_reason}"
+    if worker.cordon is not None:
+        return f"is {worker.cordon.kind}: {worker.cordon.reason}"
+    if worker.strays:
+        return f"still ends {worker.strays[0]}, which does not belong there"
+    return ""
+
+
+def host_of(worker: Worker) -> Host:
+    """A host as a place for tasks.
+
+    Args:
+        worker: The host.
+    """
+    spec = worker.spec
+    draining = worker.cordon is not None and worker.cordon.kind is CordonKind.DRAINING
+    return Host(
+        worker_id=spec.worker_id,
+        capacity=spec.capacity,
+        used=worker.used,
+        devices=worker.devices,
+        region=spec.region,
+        zone=spec.zone,
+        preemptible=spec.preemptible,
+        slice=spec.slice,
+        oversubscribe=spec.oversubscribe,
+        slots=spec.slots,
+        holdings=worker.holdings,
+        closed=closed(worker),
+        leaving=draining or worker.health is Health.LOST,
+    )
+
+
+def waiting_units(draft: Draft, job_ids: list[JobId], starting: list[str]) -> list[Unit]:
+    """Everything that waits for a place.
+
+    Args:
+        draft: Where.
+        job_ids: Jobs with tasks that have no attempt and want one.
+        starting: Groups that have not been admitted.
+    """
+    units: list[Unit] = []
+    for group_id in starting:
+        unit = _group_unit(draft, draft.groups[group_id])
+        if unit is not None:
+            units.append(unit)
+    places: dict[str, Place | None] = {}
+    for job_id in job_ids:
+        job = draft.jobs[job_id]
+        group = draft.groups.get(job.group_id)
+        if group is not None and not group.admitted:
+            continue
+        if group is not None and group.group_id not in places:
+            places[group.group_id] = _place_of(draft, group)
+        units.extend(_job_units(draft, job, places.get(job.group_id)))
+    return units
+
+
+def unit_named(draft: Draft, unit_id: str) -> Unit | None:
+    """The unit of that name as it is now; None where it no longer waits for a place.
+
+    Args:
+        draft: Where.
+        unit_id: As a view had it.
+    """
+    kind, _, name = unit_id.partition(":")
+    if kind == "group":
+        group = draft.groups.get(name)
+        return _group_unit(draft, group) if group is not None and not group.admitted else None
+    job_id, _, index = name.rpartition("/")
+    job = draft.jobs.get(JobId(job_id))
+    if job is None:
+        return None
+    group = draft.groups.get(job.group_id)
+    if group is not None and not group.admitted:
+        return None
+    within = _place_of(draft, group) if group is not None else None
+    if kind == "gang":
+        gang = draft.gangs.get(name)
+        return _gang_unit(draft, job, gang, shape_of(job.spec), within) if gang else None
+    alone = kind == "task" and job.spec.gang is GangScope.TASK
+    if not alone or not index.isdecimal() or int(index) >= job.spec.num_tasks:
+        return None
+    task = draft.task(job.spec.job_id, int(index))
+    return _task_unit(job, task, shape_of(job.spec), within) if _wants_place(job, task) else None
+
+
+def _wants_place(job: Job, task: Task) -> bool:
+    return job.verdict is None and task.live is None and not task.status.finished()
+
+
+def _job_units(draft: Draft, job: Job, within: Place | None) -> Iterator[Unit]:
+    shape = shape_of(job.spec)
+    gangs: dict[str, None] = {}
+    for index in draft.unplaced(job.spec.job_id):
+        gang_id = job.spec.gang_of(index)
+        if not gang_id:
+            task = draft.task(job.spec.job_id, index)
+            if _wants_place(job, task):
+                yield _task_unit(job, task, shape, within)
+        elif gang_id not in gangs:
+            gangs[gang_id] = None
+            unit = _gang_unit(draft, job, draft.gangs[gang_id], shape, within)
+            if unit is not None:
+                yield unit
+
+
+def _task_unit(job: Job, task: Task, shape: Shape, within: Place | None) -> Unit:
+    return Unit(
+        unit_id=f"task:{task.key}",
+        blocks=(Block((Waiting(task.key, task.attempts),), shape),),
+        submitted_at=job.submitted_at,
+        rank=job.rank,
+        ready_at=task.ready_at,
+        within=within,
+        avoid=task.avoid,
+    )
+
+
+def _gang_unit(
+    draft: Draft, job: Job, gang: Gang, shape: Shape, within: Place | None
+) -> Unit | None:
+    tasks = [draft.task(gang.job_id, gang.first + i) for i in range(gang.size)]
+    if gang.fall is not None or not all(_wants_place(job, task) for task in tasks):
+        return None
+    return Unit(
+        unit_id=f"gang:{gang.gang_id}",
+        blocks=tuple(_blocks(tasks, shape)),
+        submitted_at=job.submitted_at,
+        rank=job.rank,
+        ready_at=max(task.ready_at for task in tasks),
+        domain=_gang_domain(job.spec),
+        within=within,
+        avoid=tuple(dict.fromkeys(w for task in tasks for w in task.avoid)),
+    )
+
+
+def _group_unit(draft: Draft, group: Group) -> Unit | None:
+    blocks: list[Block] = []
+    domain = Domain.REGION if group.same_region else Domain.ANYWHERE
+    if group.same_zone:
+        domain = Domain.ZONE
+    jobs = [draft.jobs[job_id] for job_id in group.job_ids if draft.jobs.get(job_id)]
+    jobs = [job for job in jobs if job.verdict is None and not job.status.finished()]
+    for job in jobs:
+        shape = shape_of(job.spec)
+        blocks += _blocks([t for t in draft.tasks_of(job) if _wants_place(job, t)], shape)
+        domain = max(domain, _gang_domain(job.spec))
+    if not blocks:
+        return None
+    return Unit(
+        unit_id=f"group:{group.group_id}",
+        blocks=tuple(blocks),
+        submitted_at=jobs[0].submitted_at,
+        rank=jobs[0].rank,
+        domain=domain,
+        together=True,
+    )
+
+
+def _blocks(tasks: list[Task], shape: Shape) -> Iterator[Block]:
+    for at in range(0, len(tasks), shape.hosts):
+        part = tasks[at : at + shape.hosts]
+        yield Block(tuple(Waiting(task.key, task.attempts) for task in part), shape)
+
+
+def _gang_domain(spec: JobSpec) -> Domain:
+    """One program over several slices keeps to a zone; hosts of one slice do so by nature."""
+    return Domain.ZONE if spec.gang is GangScope.JOB else Domain.ANYWHERE
+
+
+def _place_of(draft: Draft, group: Group) -> Place | None:
+    """Where a group's live tasks are, and a restarted one must be too; None: anywhere."""
+    if not (group.same_region or group.same_zone):
+        return None
+    for job_id in group.job_ids:
+        job = draft.jobs.get(job_id)
+        if job is None or not job.tally.live:
+            continue
+        for task in draft.tasks_of(job):
+            attempt = draft.attempts.get(task.live) if task.live is not None else None
+            if attempt is not None:
+                spec = draft.workers[attempt.worker_id].spec
+                return Place(spec.region, spec.zone if group.same_zone else "")
+    return None
+
+
+__all__ = ["closed", "host_of", "needs_of", "shape_of", "unit_named", "waiting_units"]

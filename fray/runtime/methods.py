@@ -18,8 +18,11 @@ from typing import Any
 OPTIONS_ATTRIBUTE = "__fray_method__"
 """Where ``@fray.method`` leaves its `MethodOptions` on a function."""
 
-RESERVED = frozenset({"remote", "options", "stop", "kill", "on_start", "on_stop"})
-"""Names that mean something of their own on actor classes and handles."""
+NOT_METHODS = frozenset({"remote", "options", "on_start", "on_stop"})
+"""What ``@actor`` adds to a class, and hooks: nobody calls these from elsewhere."""
+
+RESERVED = NOT_METHODS | {"stop", "kill"}
+"""Names that mean something of their own on handles."""
 
 
 class Kind(Enum):
@@ -97,7 +100,7 @@ def methods_of(cls: type) -> Mapping[str, Method]:
     """
     found: dict[str, Method] = {}
     for name in dir(cls):
-        if name.startswith("_") or name in RESERVED:
+        if name.startswith("_") or name in NOT_METHODS:
             continue
         raw: Any = inspect.getattr_static(cls, name)
         fn: Any = raw.__func__ if isinstance(raw, staticmethod | classmethod) else raw
@@ -126,6 +129,7 @@ def no_such_method(owner: str, name: str, known: Iterable[str]) -> str:
 
 __all__ = [
     "DEFAULT_OPTIONS",
+    "NOT_METHODS",
     "OPTIONS_ATTRIBUTE",
     "RESERVED",
     "Kind",

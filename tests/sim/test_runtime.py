@@ -63,23 +63,31 @@ async def test_calls_to_a_crashed_process_end_and_to_its_successor_work(sim: Sim
         assert await call(me, "a:7000", "actor", "all") == []
 
 
-@pytest.mark.parametrize("sim_seed", range(20), indirect=True)
-async def test_two_processes_that_dial_each_other_at_once_answer_each_other(sim: Simulation):
-    outcomes: list[object] = []
+@pytest.mark.xfail(
+    strict=True, reason="the larger process sends before it hears that its link is refused"
+)
+def test_two_processes_that_dial_each_other_at_once_use_one_link_and_lose_no_call():
+    async def main(sim: Simulation) -> tuple[list[object], int]:
+        outcomes: list[object] = []
 
-    async def program(process: SimProcess) -> None:
-        other = "b" if process.host.name == "a" else "a"
-        async with running(process, 7000) as made:
-            await made.host("actor", label="actor").start(Journal)
-            await process.clock.sleep(1)
-            for number in range(3):
-                outcomes.append(await call(made, f"{other}:7000", "actor", "add", number))
-            await asyncio.Event().wait()
+        async def program(process: SimProcess) -> None:
+            other = "b" if process.host.name == "a" else "a"
+            async with running(process, 7000) as made:
+                await made.host("actor", label="actor").start(Journal)
+                await process.clock.sleep(1)
+                for number in range(3):
+                    outcomes.append(await call(made, f"{other}:7000", "actor", "add", number))
+                await asyncio.Event().wait()
 
-    for name in "ab":
-        sim.process(name, program)
-    await asyncio.sleep(30)
-    assert sorted(outcomes) == [0, 0, 1, 1, 2, 2]
+        for name in "ab":
+            sim.process(name, program)
+        await asyncio.sleep(30)
+        return outcomes, sim.network.snapshot().count("link ")
+
+    for seed in range(30):
+        outcomes, links = simulate(seed, main)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        assert (failures, links) == ([], 1), f"seed {seed}"
 
 
 @given(

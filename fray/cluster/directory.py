@@ -25,7 +25,14 @@ from fray.cluster.controller.commands import SubmitJobs
 from fray.cluster.controller.specs import ActorRole, JobSpec, Program
 from fray.cluster.types import ResourceConfig
 from fray.cluster.worker.taskfile import HostedActor
-from fray.errors import ActorNotFoundError, ClusterError, DeathCause, FrayError, NameTakenError
+from fray.errors import (
+    ActorNotFoundError,
+    ClusterError,
+    DeathCause,
+    FrayError,
+    NameTakenError,
+    UnsupportedError,
+)
 from fray.ids import ActorId, AttemptId, JobId, Namespace
 from fray.runtime.jsoncodec import json_dumps
 from fray.runtime.tasks import Scope
@@ -222,7 +229,12 @@ class ClusterDirectory:
 
     async def stop(self, key: ActorKey, *, grace_s: float, kill: bool) -> None:
         """See `Directory.stop`."""
-        await self._names.stop_actor(key, 0.0 if kill else max(grace_s, 0.1))
+        if not key.name:
+            key = replace(key, namespace=ACTORS_NAMESPACE)
+        if not await self._names.stop_actor(key, 0.0 if kill else max(grace_s, 0.1)):
+            raise UnsupportedError(
+                f"actor {key} is hosted by a FrayActorServer (or has ended): unregister it there"
+            )
 
     def environment(self) -> Mapping[str, Any]:
         """See `Directory.environment`."""

@@ -100,7 +100,7 @@ class _Embedded:
             token_file=str(self._token_file),
         )
         await serve_agent(process, self._agent)
-        await self._agent.registered.wait()
+        await self._agent.ready()
 
     def stop(self) -> None:
         """Ends everything that was started here, and removes its files."""

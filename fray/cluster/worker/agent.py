@@ -132,10 +132,11 @@ class Agent:
         self._obituaries: OrderedDict[AttemptId, DeathCause | None] = OrderedDict()
         self._generation = 0
         self._changed = asyncio.Event()
-        self._scope = Scope(f"agent {spec.worker_id}")
+        self._scope = Scope(f"agent {spec.worker_id}", self._on_error)
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._heard_at = self._clock.monotonic()
         self._lease_s = 60.0
-        self.registered = asyncio.Event()
+        self._registered = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<Agent {self._spec.worker_id} attempts={len(self._attempts)}>"
@@ -152,6 +153,25 @@ class Agent:
             attempt.state = AttemptState.RUNNING
             self._scope.spawn(self._watch(attempt), name=f"watch {running.attempt_id}")
         self._scope.spawn(self._serve(), name="serve")
+
+    async def ready(self) -> None:
+        """Waits until the controller knows this host.
+
+        Raises:
+            BaseException: The agent failed.
+        """
+        async with Scope("ready") as scope:
+            registered = scope.spawn(self._registered.wait())
+            await asyncio.wait((registered, self.failed), return_when=asyncio.FIRST_COMPLETED)
+        if self.failed.done():
+            self.failed.result()
+
+    def _on_error(self, name: str, exc: BaseException) -> None:
+        """A bug: the agent cannot go on, and says so rather than limp. What runs here runs on."""
+        log.critical("agent %s: %s failed", self._spec.worker_id, name, exc_info=exc)
+        if not self.failed.done():
+            self.failed.set_exception(exc)
+            self.failed.exception()  # whoever awaits it is told; it is logged already
 
     async def close(self, *, kill: bool) -> None:
         """Ends the agent.
@@ -176,7 +196,7 @@ class Agent:
         self._heard(orders)
         if orders.standing is not Standing.CURRENT:
             return
-        self.registered.set()
+        self._registered.set()
         async with Scope("conversation") as scope:
             listening = scope.spawn(self._listen(), name="orders")
             reporting = scope.spawn(self._report(), name="report")

@@ -90,14 +90,16 @@ async def serve(options: argparse.Namespace) -> None:
             token_file=os.path.abspath(options.token_file),  # noqa: ASYNC240 - no I/O
         )
         await serve_agent(process, agent)
-        await agent.registered.wait()
+        await agent.ready()
         home.write_daemon("worker", name, process.address)
         log.info("worker %s at %s: %s", name, process.address, shape.capacity.describe())
         try:
-            await stop.wait()
+            stopping = process.scope.spawn(stop.wait(), name="stop")
+            await asyncio.wait((stopping, agent.failed), return_when=asyncio.FIRST_COMPLETED)
         finally:
             home.remove_daemon("worker", name)
-            await agent.close(kill=True)
+            # Told to stop, it takes its tasks along; failed, it leaves them to its successor.
+            await agent.close(kill=not agent.failed.done())
             system.close()
 
 

@@ -34,6 +34,7 @@ from fray.errors import (
     FrayError,
     RemoteError,
     Started,
+    SupervisorFailed,
 )
 from fray.runtime.error_data import data_from_json, data_of, data_to_json
 from fray.runtime.guarded import describe, guarded, is_a, plain_text, type_name
@@ -120,7 +121,8 @@ def decode_error(
         return RemoteError(ErrorData("(unknown)", text), actor=actor, host=host)
     data = data_from_json(envelope.get("error"))
     account = RemoteError(data, actor=actor, host=host)
-    own = _own_from_json(_json(envelope.get("fray")), raised=raised)
+    # Guarded: a class that has grown a parameter since must not cost the caller its outcome.
+    own, _ = guarded(lambda: _own_from_json(_json(envelope.get("fray")), raised=raised))
     if own is not None:
         _add_notes(own, account.data)
         if raised or data.traceback or data.cause is not None:
@@ -141,7 +143,7 @@ def _may_be_raised(exc: object) -> bool:
     return is_a(exc, Exception) and not is_a(exc, (StopIteration, StopAsyncIteration))
 
 
-class _TooLarge(Exception):  # noqa: N818 - never leaves this room as an exception
+class _TooLarge(Exception):
     """The pickle has outgrown its bound."""
 
 
@@ -218,15 +220,11 @@ def _own_to_json(exc: BaseException) -> Json:
         own["actor"] = plain_text(exc.actor)
         own["host"] = plain_text(exc.host)
     elif isinstance(exc, ActorDied):
-        cause = exc.cause
         own["actor"] = plain_text(exc.actor)
-        own["cause"] = {
-            "kind": cause.kind.value,
-            "message": plain_text(cause.message),
-            "exit_code": cause.exit_code,
-            "signal": cause.signal,
-            "host": None if cause.host is None else plain_text(cause.host),
-        }
+        own["cause"] = _cause_to_json(exc.cause)
+    elif isinstance(exc, SupervisorFailed):
+        own["supervisor"] = plain_text(exc.supervisor)
+        own["cause"] = _cause_to_json(exc.cause)
     else:
         own["message"] = plain_text(exc.args[0] if exc.args else "")
     if isinstance(exc, CallError):
@@ -234,6 +232,16 @@ def _own_to_json(exc: BaseException) -> Json:
     if isinstance(exc, ConnectionRefused):
         own["status"] = exc.status
     return own
+
+
+def _cause_to_json(cause: DeathCause) -> Json:
+    return {
+        "kind": cause.kind.value,
+        "message": plain_text(cause.message),
+        "exit_code": cause.exit_code,
+        "signal": cause.signal,
+        "host": None if cause.host is None else plain_text(cause.host),
+    }
 
 
 def _own_from_json(own: Json, *, raised: bool) -> FrayError | None:
@@ -248,6 +256,8 @@ def _own_from_json(own: Json, *, raised: bool) -> FrayError | None:
         )
     if issubclass(cls, ActorDied):
         return cls(_text(own, "actor"), _death_cause(own.get("cause")), started=started)
+    if issubclass(cls, SupervisorFailed):
+        return cls(_text(own, "supervisor"), _death_cause(own.get("cause")))
     if issubclass(cls, CallError):
         return cls(_text(own, "message"), started=started)
     if issubclass(cls, ConnectionRefused):

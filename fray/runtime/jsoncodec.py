@@ -1,9 +1,10 @@
 """JSON for the control plane: typed values to bytes and back, with nothing executed on the way.
 
 What is carried: dataclasses (frozen, nested, recursive), enumerations, new types, tuples, lists,
-sets, mappings with string or integer keys, bytes (as base64), optional values and unions of plain
-JSON types. Reading is strict (`fray.runtime.jsonreading`). Writing is orjson's, which knows neither
-NaN nor infinities: they become ``null``, and so are refused where a number is read.
+sets, mappings with string or integer keys, bytes (as base64), optional values, unions of plain JSON
+types, and unions of dataclasses told apart by their field ``kind``. Reading is strict
+(`fray.runtime.jsonreading`). Writing is orjson's, which knows neither NaN nor infinities: they
+become ``null``, and so are refused where a number is read.
 
 This room knows types and JSON; no wire, no actors. cattrs is imported on the first read only.
 """

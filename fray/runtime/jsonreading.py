@@ -199,9 +199,10 @@ def _object_reader(kind: Any) -> Hook:
     read = _converter().gen_structure_attrs_fromdict(kind)
 
     def read_object(value: Any, _: Any) -> Any:
+        fields = cast("dict[str, Any]", value)
         if type(value) is not dict:
-            raise _expected(f"an object ({kind.__name__})", value)
-        return read(cast("dict[str, Any]", value), kind)
+            raise _expected(f"an object ({kind.__name__})", fields)
+        return read(fields, kind)
 
     return read_object
 
@@ -228,10 +229,11 @@ def _kinds_reader(kind: Any) -> Hook:
     readers = {name: _object_reader(cls) for name, cls in _kinds(kind).items()}
 
     def read_kind(value: Any, _: Any) -> Any:
-        name = cast("dict[str, Any]", value).get("kind") if type(value) is dict else None
+        fields = cast("dict[str, Any]", value)
+        name = fields.get("kind") if type(value) is dict else None
         if not isinstance(name, str) or name not in readers:
-            raise _expected(f"an object whose kind is one of {', '.join(readers)}", value)
-        return readers[name](value, kind)
+            raise _expected(f"an object whose kind is one of {', '.join(readers)}", fields)
+        return readers[name](fields, kind)
 
     return read_kind
 

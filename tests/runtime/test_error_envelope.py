@@ -27,6 +27,7 @@ from fray.errors import (
     MailboxFull,
     RemoteError,
     Started,
+    SupervisorFailed,
     remote_error,
 )
 from fray.runtime import error_data
@@ -53,20 +54,20 @@ def account_of(exc: BaseException) -> ErrorData:
     return account.data
 
 
-class WithFields(Exception):  # noqa: N818
+class WithFields(Exception):
     def __init__(self, *, code: int) -> None:
         super().__init__(f"code {code}")
         self.code = code
 
 
-class WithState(Exception):  # noqa: N818
+class WithState(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(code, text)
         self.code = code
 
 
 @dataclass(frozen=True)
-class Frozen(Exception):  # noqa: N818
+class Frozen(Exception):
     code: int
 
     def __reduce__(self) -> object:
@@ -100,7 +101,7 @@ def test_the_remote_account_is_the_cause_of_the_rebuilt_exception() -> None:
 def test_without_leave_to_unpickle_the_account_is_raised_and_nothing_runs() -> None:
     ran: list[int] = []
 
-    class Runs(Exception):  # noqa: N818
+    class Runs(Exception):
         def __reduce__(self) -> object:
             return ran.append, (1,)
 
@@ -131,7 +132,7 @@ def test_notes_survive_a_reduce_that_forgets_them() -> None:
     assert travel(exc).__notes__ == ["kept"]
 
 
-class WithReduce(Exception):  # noqa: N818
+class WithReduce(Exception):
     def __reduce__(self) -> object:
         return WithReduce, self.args
 
@@ -179,7 +180,7 @@ def test_groups_travel_with_all_their_members() -> None:
 
 
 def test_a_class_of_a_function_body_is_rebuilt() -> None:
-    class Local(Exception):  # noqa: N818
+    class Local(Exception):
         pass
 
     rebuilt = travel(raised(Local("x")))
@@ -227,7 +228,7 @@ def test_what_would_stop_the_caller_is_only_told(exc: BaseException) -> None:
 
 
 def test_a_pickle_that_gives_something_that_stops_the_caller_is_only_told() -> None:
-    class Stops(Exception):  # noqa: N818
+    class Stops(Exception):
         def __reduce__(self) -> object:
             return SystemExit, (1,)
 
@@ -237,7 +238,7 @@ def test_a_pickle_that_gives_something_that_stops_the_caller_is_only_told() -> N
 # ---- hostile exceptions
 
 
-class Hostile(Exception):  # noqa: N818
+class Hostile(Exception):
     """Base of those whose methods misbehave; by value, so that each test has its own."""
 
 
@@ -366,7 +367,7 @@ def test_an_exception_whose_constructor_refuses_its_pickle_is_told_whole() -> No
     ids=["raises", "an int", "another exception", "exits", "an object"],
 )
 def test_a_reduce_that_lies_gives_the_account(reduced: object) -> None:
-    class Lies(Exception):  # noqa: N818
+    class Lies(Exception):
         def __reduce__(self) -> object:
             return reduced
 
@@ -491,6 +492,7 @@ EXAMPLES: dict[str, FrayError] = {
         actor="B",
         host="h2",
     ),
+    "SupervisorFailed": SupervisorFailed("root", DeathCause(DeathKind.RESTART_LIMIT, "4 failures")),
     "ConnectionRefused": ConnectionRefused("bad token", status=403),
 }
 
@@ -574,6 +576,19 @@ def test_a_class_that_only_a_newer_fray_has_is_told_as_data() -> None:
     rebuilt = decode_error(Payload(data, codec=Codec.JSON), unpickle=False)
     assert type(rebuilt) is RemoteError
     assert rebuilt.data.message == "m"
+
+
+def test_a_class_whose_constructor_differs_here_is_told_as_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def grown(self: FrayError, message: str, needed: int) -> None:
+        raise NotImplementedError
+
+    payload = encode_error(JobNotFoundError("no job x"))
+    monkeypatch.setattr(JobNotFoundError, "__init__", grown)
+    rebuilt = decode_error(payload, unpickle=False)
+    assert type(rebuilt) is RemoteError
+    assert rebuilt.data.message == "no job x"
 
 
 def test_a_kind_of_death_that_only_a_newer_fray_has_is_unknown() -> None:

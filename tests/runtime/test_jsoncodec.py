@@ -74,6 +74,23 @@ class Job:
     scalar: int | str | None = None
 
 
+@dataclass(frozen=True)
+class Cpu:
+    cores: int = 1
+    kind: Literal["cpu"] = "cpu"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    model: str = "any"
+    kind: Literal["gpu"] = "gpu"
+
+
+@dataclass(frozen=True)
+class Host:
+    device: Cpu | Gpu = field(default_factory=Cpu)
+
+
 EXAMPLE = Job(
     JobId("me/train-1"),
     Resources(4, 1.5, "tpu"),
@@ -275,6 +292,17 @@ def test_any_json_gives_a_job_or_a_payload_error(value: object) -> None:
     except PayloadError:
         return
     assert isinstance(job, Job)
+
+
+def test_a_union_of_classes_is_told_apart_by_its_kind() -> None:
+    for host in (Host(Cpu(4)), Host(Gpu("h100"))):
+        assert json_loads(json_dumps(host), Host) == host
+    expected = "Host.device: expected an object whose kind is one of cpu, gpu, got"
+    for device in ({"kind": "abacus"}, {"cores": 1}, {"kind": 1}, "cpu", None):
+        assert wrong({"device": device}, Host).startswith(expected)
+    assert wrong({"device": {"kind": "gpu", "cores": 1}}, Host) == (
+        "Host.device: has no field 'cores'"
+    )
 
 
 # ---- what cannot be written

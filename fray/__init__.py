@@ -13,7 +13,7 @@ The layers, each of which knows only those below it::
 
 from typing import TYPE_CHECKING
 
-from fray._version import __version__
+from fray.version import __version__
 from fray.actor import (
     ActorFuture,
     ActorHandle,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,7 @@ def current_system() -> ActorSystem:
 
 
 @contextlib.contextmanager
-def using(system: ActorSystem) -> Iterator[None]:
+def using(system: ActorSystem) -> Generator[None]:
     """Makes a system the current one for a block.
 
     Args:

@@ -14,7 +14,7 @@ import itertools
 import threading
 from collections.abc import AsyncIterator, Iterator
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 from fray.actor.directory import ActorKey
 from fray.actor.handle import ActorHandle
@@ -140,8 +140,7 @@ class _LocalActor:
         self.name = name
         self.instance = instance
         self.endpoint = endpoint
-        cls: type = type(instance)
-        self.methods = methods_of(cls)
+        self.methods = methods_of(cast("type", type(instance)))
         self._lock = threading.RLock()
 
     def call(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fray.actor.decorator import options_of
 from fray.actor.directory import Endpoint, Registration
@@ -91,7 +91,7 @@ class FrayActorServer:
         if not name:
             raise ValueError("an actor's name is not empty")
         system = self._system
-        cls: type = actor if inspect.isclass(actor) else type(actor)
+        cls = cast("type", actor if inspect.isclass(actor) else type(actor))
         factory: Callable[[], Any] = actor if inspect.isclass(actor) else lambda: actor
         actor_id = ActorId(f"a-{system.process.clock.token(6)}")
         endpoint = Endpoint(

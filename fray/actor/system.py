@@ -37,7 +37,7 @@ class ActorSystem:
 
     Args:
         process: The process, started.
-        directory: Finds and makes actors.
+        directory: Finds and makes actors; None in a process that only calls fixed places.
         namespace: Where names go unless said otherwise.
         job_id: The job that this process belongs to; empty for a driver.
         lookup_timeout_s: How long a look-up waits for a name that nobody has yet, in seconds.
@@ -46,14 +46,14 @@ class ActorSystem:
     def __init__(
         self,
         process: Process,
-        directory: Directory,
+        directory: Directory | None,
         *,
         namespace: str,
         job_id: str = "",
         lookup_timeout_s: float = 0.0,
     ) -> None:
         self.process = process
-        self.directory = directory
+        self._directory = directory
         self.namespace = Namespace(namespace)
         self.job_id = job_id
         self.lookup_timeout_s = lookup_timeout_s
@@ -63,6 +63,17 @@ class ActorSystem:
 
     def __repr__(self) -> str:
         return f"<ActorSystem {self.process.label} namespace={self.namespace}>"
+
+    @property
+    def directory(self) -> Directory:
+        """Finds and makes actors.
+
+        Raises:
+            FrayError: This process has none.
+        """
+        if self._directory is None:
+            raise FrayError(f"{self.process.label} has no directory: it finds no actors by name")
+        return self._directory
 
     # ---- routes and tasks
 

@@ -89,7 +89,7 @@ class AsyncFrayCluster(AsyncCluster):
         self._process = process
         self._owns_process = owns_process
         # The callers of the controller need a system, and the system needs its directory.
-        plain = ActorSystem(process, _NoDirectory(), namespace="")  # pyright: ignore[reportArgumentType]
+        plain = ActorSystem(process, None, namespace="")
         self._plain = plain
         self.jobs = control(JobsApi, plain, address, "jobs")
         self.names = control(NamesApi, plain, address, "names")
@@ -359,10 +359,6 @@ class AsyncFrayCluster(AsyncCluster):
                 await lines.put(LogLine(index, line.decode(errors="replace"), attempt.number))
             if ended:
                 return
-
-
-class _NoDirectory:
-    """The callers of the control plane know their places: they ask no directory."""
 
 
 def _note(exc: BaseException) -> None:

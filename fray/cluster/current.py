@@ -14,7 +14,7 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +134,7 @@ def set_current_cluster(cluster: Cluster | None) -> None:
 
 
 @contextlib.contextmanager
-def using_cluster(cluster: Cluster) -> Iterator[Cluster]:
+def using_cluster(cluster: Cluster) -> Generator[Cluster]:
     """Makes a cluster the current one for a block, in this thread and tasks started in it.
 
     Args:
@@ -268,12 +268,12 @@ class connect:  # noqa: N801 - reads as a function: `async with fray.connect() a
     def _enter(system: ActorSystem, cluster: Cluster, stack: Any) -> None:
         DEFAULT_SYSTEM.push(system)
         stack.callback(DEFAULT_SYSTEM.remove, system)
-        for variable, value in ((CURRENT_SYSTEM, system), (CURRENT_CLUSTER, cluster)):
-            stack.callback(variable.reset, variable.set(value))
+        stack.callback(CURRENT_SYSTEM.reset, CURRENT_SYSTEM.set(system))
+        stack.callback(CURRENT_CLUSTER.reset, CURRENT_CLUSTER.set(cluster))
 
 
 @contextlib.asynccontextmanager
-async def _open_remote(address: str, identity: Identity) -> AsyncIterator[AsyncFrayCluster]:
+async def _open_remote(address: str, identity: Identity) -> AsyncGenerator[AsyncFrayCluster]:
     from fray.cluster.remote import open_remote
 
     cluster = await open_remote(address, identity)

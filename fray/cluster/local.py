@@ -11,7 +11,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from fray.cluster.identity import Identity
 from fray.cluster.worker.agent import Agent
 from fray.cluster.worker.hosts import host_resources
 from fray.cluster.worker.local import LocalLauncher
-from fray.cluster.worker.service import NoDirectory, serve_agent
+from fray.cluster.worker.service import serve_agent
 from fray.cluster.worker.subprocesses import SubprocessLauncher
 from fray.errors import InvalidRequestError
 from fray.ids import WorkerId
@@ -82,7 +82,7 @@ class _Embedded:
         clock = process.clock
         processes = SubprocessLauncher(self._home / "run", clock)
         self.launcher = LocalLauncher(clock, processes)
-        system = self._system = ActorSystem(process, NoDirectory(), namespace="")  # pyright: ignore[reportArgumentType]
+        system = self._system = ActorSystem(process, None, namespace="")
         spec = WorkerSpec(
             worker_id=WorkerId("local"),
             address=process.address,
@@ -163,7 +163,7 @@ async def open_local(
     use_processes: bool = False,
     use_isolated_env: bool = False,
     strict: bool = False,
-) -> AsyncIterator[AsyncFrayCluster]:
+) -> AsyncGenerator[AsyncFrayCluster]:
     """A local cluster for the duration of a block, its driver on the running loop.
 
     Args:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fray._version import __version__
+from fray.version import __version__
 from fray.errors import ActorUnavailable, BlockingCallError, DeathCause, DeathKind, Started
 from fray.ids import ProcessId
 from fray.runtime.blocking import check_stopped, wait

@@ -34,7 +34,6 @@ from fray.cluster.worker.ports import PortRange
 from fray.cluster.worker.taskfile import HostedActor, TaskFile, TaskKind, read_error
 from fray.errors import (
     ClusterError,
-    ClusterUnavailable,
     DeathCause,
     DeathKind,
     FrayError,
@@ -501,7 +500,7 @@ def _is_refusal(exc: BaseException | None) -> bool:
         if isinstance(exc, ConnectionRefusedError):
             return True
         exc = exc.__cause__
-    return isinstance(exc, ClusterUnavailable)
+    return False
 
 
 def _task_command(run_dir: Path) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ This room knows nothing of jobs, controllers, environments or names. Words:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -200,7 +200,7 @@ class Launcher(Protocol):
         """
         ...
 
-    async def adopt(self) -> list[Running]:
+    async def adopt(self) -> Sequence[Running]:
         """All attempts of this host that run, or that ended and were not forgotten.
 
         Those of this launcher are among them (the same objects). In order of their start. To be

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import inspect
 import os
 import threading
 import traceback
@@ -147,7 +148,7 @@ class _ThreadAttempt(_Local):
     def _call(self) -> tuple[int, DeathCause | None]:
         try:
             fn, args, kwargs = loads(unpack(self._payload), what="the entrypoint")
-            if asyncio.iscoroutinefunction(fn):
+            if inspect.iscoroutinefunction(fn):
                 self._cluster.system.run(lambda: fn(*args, **kwargs))
             else:
                 fn(*args, **kwargs)

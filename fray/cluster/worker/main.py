@@ -20,7 +20,7 @@ from fray.cluster.files import write_once
 from fray.cluster.home import ClusterHome
 from fray.cluster.worker.agent import Agent
 from fray.cluster.worker.hosts import host_resources
-from fray.cluster.worker.service import NoDirectory, serve_agent
+from fray.cluster.worker.service import serve_agent
 from fray.cluster.worker.subprocesses import SubprocessLauncher
 from fray.ids import WorkerId
 from fray.runtime.loopthread import new_event_loop
@@ -70,7 +70,7 @@ async def serve(options: argparse.Namespace) -> None:
     token = options.token_file.read_text().strip()
     process = make_process(token, host=bind_host_for(options.join), label=f"agent {name}")
     async with process:
-        system = ActorSystem(process, NoDirectory(), namespace="")
+        system = ActorSystem(process, None, namespace="")
         shape = host_resources(options.resources)
         spec = WorkerSpec(
             worker_id=WorkerId(name),

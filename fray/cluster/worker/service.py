@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fray.runtime.cell import CellOptions
 from fray.runtime.payload import Codec
@@ -12,13 +12,6 @@ if TYPE_CHECKING:
     from fray.runtime.process import Process
 
 AGENT_CELL = CellOptions(max_concurrency=100_000, codec=Codec.JSON)
-
-
-class NoDirectory:
-    """The directory of a process of the control plane: it finds actors by address, not by name."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"a process of the control plane has no directory to ask ({name})")
 
 
 async def serve_agent(process: Process, agent: Agent) -> None:
@@ -33,4 +26,4 @@ async def serve_agent(process: Process, agent: Agent) -> None:
     await cell.start(lambda: agent)
 
 
-__all__ = ["AGENT_CELL", "NoDirectory", "serve_agent"]
+__all__ = ["AGENT_CELL", "serve_agent"]

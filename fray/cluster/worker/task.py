@@ -23,6 +23,7 @@ from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
 from fray.errors import DeathCause, DeathKind, JobStopped, PayloadError
 from fray.runtime.loopthread import new_event_loop
 from fray.runtime.serialization import loads
+from fray.runtime.tasks import Scope
 
 STOPPED_EXIT_CODE = 128 + signal.SIGTERM
 """What a shell says of a process that SIGTERM ended."""
@@ -62,9 +63,9 @@ async def _run_actor(task: TaskFile, payload: bytes) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with connect() as cluster:
         cell = await host_actor(cluster.system, task, payload)
-        stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait((stopping, cell.stopped), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
+        async with Scope("actor") as scope:
+            stopping = scope.spawn(stop.wait(), name="stop")
+            await asyncio.wait((stopping, cell.stopped), return_when=asyncio.FIRST_COMPLETED)
         cause = DeathCause(DeathKind.STOPPED, "it was told to stop")
         await cell.stop(cause, grace_s=ACTOR_GRACE_S)
 

@@ -28,9 +28,7 @@ def run(*command: str) -> str:
 def test_mypy_accepts_right_calls_and_rejects_wrong_ones():
     pytest.importorskip("mypy")
     output = run(sys.executable, "-m", "mypy", "--strict", "--no-incremental", str(USE))
-    found = {
-        int(match[1]) for match in re.finditer(r"use\.py:(\d+): error", output)
-    }
+    found = {int(match[1]) for match in re.finditer(r"use\.py:(\d+): error", output)}
     assert found == expected(), output
 
 
@@ -38,7 +36,5 @@ def test_pyright_accepts_right_calls_and_rejects_wrong_ones():
     pytest.importorskip("pyright")
     output = run(sys.executable, "-m", "pyright", "--outputjson", str(USE))
     diagnostics = json.loads(output)["generalDiagnostics"]
-    found = {
-        d["range"]["start"]["line"] + 1 for d in diagnostics if d["severity"] == "error"
-    }
+    found = {d["range"]["start"]["line"] + 1 for d in diagnostics if d["severity"] == "error"}
     assert found == expected(), output

@@ -83,23 +83,24 @@ class SimLoop(Scheduler, RefusingLoop):
 
     # ---- lanes
 
-    def kill_lane(self, lane: Lane) -> None:
-        """Freezes a lane for ever, as ``kill -9`` would: none of its code runs again.
+    def kill_lanes(self, *lanes: Lane) -> None:
+        """Freezes lanes for ever, as ``kill -9`` would: none of their code runs again.
 
-        Its tasks are not cancelled, since that would run their ``finally`` blocks. If the caller
-        itself runs in this lane, it goes on until it next suspends.
+        Their tasks are not cancelled, since that would run their ``finally`` blocks. If the caller
+        itself runs in one, it goes on until it next suspends.
 
         Args:
-            lane: Not the main lane.
+            *lanes: None of them the main lane; dead ones may be among them.
         """
-        if lane.alive:
-            tasks = self.tasks_of(lane)
+        dying = {lane: None for lane in lanes if lane.alive}
+        tasks = [task for task in pending_tasks(self) if task.lane in dying] if dying else []
+        for lane in dying:
             self.drop_lane(lane)
-            for task in tasks:
-                # Or whoever cancels all tasks at the end would wait for these.
-                asyncio.tasks._unregister_task(task)  # pyright: ignore[reportPrivateUsage]
-                task._log_destroy_pending = False  # pyright: ignore[reportAttributeAccessIssue]
-                self.graveyard.append(task)
+        for task in tasks:
+            # Or whoever cancels all tasks at the end would wait for these.
+            asyncio.tasks._unregister_task(task)  # pyright: ignore[reportPrivateUsage]
+            task._log_destroy_pending = False  # pyright: ignore[reportAttributeAccessIssue]
+            self.graveyard.append(task)
 
     def tasks_of(self, lane: Lane) -> list[SimTask[Any]]:
         """The pending tasks of one lane, in the order of their creation.

@@ -248,7 +248,7 @@ class SimProcess:
         self._end(ended)
 
     def _end(self, ended: ProcessExit) -> None:
-        self._network.loop.kill_lane(self.lane)
+        self._network.loop.kill_lanes(self.lane)
         for transport in self._transports:
             transport.die()
         self.host.processes.pop(self.name, None)

@@ -186,7 +186,9 @@ class World:
             return
         target.up = False
         self.network.host_down(target.name)
-        for process in list(target.processes.values()):
+        processes = list(target.processes.values())
+        self.loop.kill_lanes(*(process.lane for process in processes))
+        for process in processes:
             process.crash()
         target.disk.crash()
 

@@ -1,0 +1,240 @@
+"""From ``cluster.toml`` or ``cluster.json``, and ``--resources``, to settings of `fray up`. Pure.
+
+::
+
+    name = "lab"
+    host = "0.0.0.0"
+    port = 50051
+
+    [worker]
+    name = "box"
+    [worker.resources]
+    cpu = 8
+    memory = "16g"
+    gpu = { H100 = 8 }
+    tpu = { "v5litepod-4" = 2 }
+    region = "us-central1"
+
+Every key may be left out. Without ``[worker]`` no worker is started: hosts join by themselves. One
+host of a slice of several says which: ``slice = { name = "a", type = "v5litepod-16", index = 0 }``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from fray.cli.errors import UsageFailure
+from fray.cluster.accelerators import TpuTopology, tpu_topology
+from fray.cluster.resources import parse_bytes
+from fray.errors import InvalidRequestError
+
+KEYS = ("name", "host", "port", "worker")
+WORKER_KEYS = ("name", "resources")
+RESOURCE_KEYS = ("cpu", "memory", "disk", "gpu", "tpu", "slice", "region", "zone")
+SLICE_KEYS = ("name", "type", "index")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """The worker that comes with a controller.
+
+    Attributes:
+        name: None names it after the host.
+        resources: What it says that it has; None lets it look.
+    """
+
+    name: str | None = None
+    resources: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFile:
+    """What a cluster file says.
+
+    Attributes:
+        name: None where it does not say.
+        host: Likewise.
+        port: Likewise.
+        worker: None for no worker.
+    """
+
+    name: str | None = None
+    host: str | None = None
+    port: int | None = None
+    worker: WorkerSettings | None = None
+
+
+def parse_cluster_file(file_name: str, text: str) -> ClusterFile:
+    """Reads a cluster file.
+
+    Args:
+        file_name: Its name: the suffix says how it is written. For errors, too.
+        text: What is in it.
+
+    Raises:
+        UsageFailure: It cannot be read; the message names the wrong key.
+    """
+    try:
+        return _cluster_file(_parsed(file_name, text))
+    except UsageFailure as exc:
+        raise UsageFailure(f"{file_name}: {exc}") from exc
+
+
+def _parsed(file_name: str, text: str) -> object:
+    suffix = file_name.rpartition(".")[2].lower()
+    if suffix in ("yaml", "yml"):
+        raise UsageFailure(
+            "cluster files are TOML or JSON, not YAML; write the same keys as cluster.toml"
+            ' (name = "lab", port = 50051, [worker.resources] cpu = 8)'
+        )
+    try:
+        return json.loads(text) if suffix == "json" else tomllib.loads(text)
+    except ValueError as exc:
+        raise UsageFailure(f"not {'JSON' if suffix == 'json' else 'TOML'}: {exc}") from exc
+
+
+def _cluster_file(value: object) -> ClusterFile:
+    table = _table(value, "", KEYS)
+    port = table.get("port")
+    if port is not None and (not _is_whole(port) or not 0 <= port <= 65535):
+        raise UsageFailure(f"port must be a whole number from 0 to 65535, not {port!r}")
+    return ClusterFile(
+        name=_text(table, "name"),
+        host=_text(table, "host"),
+        port=port,
+        worker=_worker(table["worker"]) if "worker" in table else None,
+    )
+
+
+def _worker(value: object) -> WorkerSettings:
+    table = _table(value, "worker", WORKER_KEYS)
+    resources = table.get("resources")
+    return WorkerSettings(
+        name=_text(table, "name", "worker."),
+        resources=None if resources is None else check_resources(resources, "worker.resources"),
+    )
+
+
+def parse_resources(text: str) -> Mapping[str, Any]:
+    """Reads ``--resources``, as in ``{"cpu": 8, "memory": "16g", "gpu": {"H100": 8}}``.
+
+    Args:
+        text: JSON.
+
+    Raises:
+        UsageFailure: It is not, or the message names the wrong key.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as exc:
+        raise UsageFailure(
+            f'--resources is JSON, as in \'{{"cpu": 8, "memory": "16g"}}\': {exc}'
+        ) from exc
+    return check_resources(value, "--resources")
+
+
+def check_resources(value: object, where: str) -> Mapping[str, Any]:
+    """Checks what a worker is said to have.
+
+    Args:
+        value: From a file or the command line.
+        where: Where it stands, for errors.
+
+    Raises:
+        UsageFailure: It makes no sense; the message names the wrong key.
+    """
+    table = _table(value, where, RESOURCE_KEYS)
+    cpu = table.get("cpu", 0)
+    if isinstance(cpu, bool) or not isinstance(cpu, int | float) or not 0 <= cpu < 1e6:
+        raise UsageFailure(f"{where}.cpu must be a number of CPUs, not {cpu!r}")
+    for name in ("memory", "disk"):
+        try:
+            parse_bytes(table.get(name, 0), what=f"{where}.{name}")
+        except InvalidRequestError as exc:
+            raise UsageFailure(str(exc)) from exc
+    _check_gpus(table.get("gpu", {}), f"{where}.gpu")
+    _check_tpus(table.get("tpu", {}), f"{where}.tpu", where)
+    if "slice" in table:
+        _check_slice(_table(table["slice"], f"{where}.slice", SLICE_KEYS), f"{where}.slice")
+    for name in ("region", "zone"):
+        _text(table, name, f"{where}.")
+    return table
+
+
+def _check_gpus(value: object, where: str) -> None:
+    for model, count in _counts(value, where, '{"H100": 8}'):
+        if isinstance(count, bool) or not isinstance(count, int | float) or not 0 < count < 1e6:
+            raise UsageFailure(f"{where}.{model} must be a number above 0, not {count!r}")
+
+
+def _check_tpus(value: object, where: str, above: str) -> None:
+    for model, count in _counts(value, where, '{"v5litepod-4": 2}'):
+        if not _is_whole(count) or count < 1:
+            raise UsageFailure(f"{where}.{model} must be a whole number above 0, not {count!r}")
+        hosts = _topology(model, where).vm_count
+        if hosts > 1:
+            raise UsageFailure(
+                f"{where}: a {model} has {hosts} hosts, each with a worker of its own; give"
+                f' {above}.slice, as in {{"name": "a", "type": "{model}", "index": 0}}'
+            )
+
+
+def _counts(value: object, where: str, example: str) -> list[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        raise UsageFailure(f"{where} is a table of numbers by model, as in {example}")
+    return list(cast("Mapping[str, Any]", value).items())
+
+
+def _check_slice(table: Mapping[str, Any], where: str) -> None:
+    for key in ("name", "type"):
+        if _text(table, key, f"{where}.") is None:
+            raise UsageFailure(f"{where}.{key} is missing")
+    hosts, index = _topology(table["type"], where).vm_count, table.get("index", 0)
+    if not _is_whole(index) or not 0 <= index < hosts:
+        raise UsageFailure(
+            f"{where}.index must be a whole number from 0 to {hosts - 1}, not {index!r}"
+        )
+
+
+def _topology(model: str, where: str) -> TpuTopology:
+    try:
+        return tpu_topology(model)
+    except InvalidRequestError as exc:
+        raise UsageFailure(f"{where}: {exc}") from exc
+
+
+def _table(value: object, where: str, known: Sequence[str]) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UsageFailure(f"{where or 'it'} must be a table, not {value!r}")
+    table = cast("Mapping[str, Any]", value)
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise UsageFailure(f"unknown key {f'{where}.{key}' if where else key!r}; {hint}")
+    return table
+
+
+def _text(table: Mapping[str, Any], key: str, where: str = "") -> str | None:
+    value = table.get(key)
+    if value is not None and (not isinstance(value, str) or not value):
+        raise UsageFailure(f"{where}{key} must be a text, not {value!r}")
+    return value
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+__all__ = [
+    "ClusterFile",
+    "WorkerSettings",
+    "check_resources",
+    "parse_cluster_file",
+    "parse_resources",
+]

@@ -1,0 +1,101 @@
+"""Bringing this machine's part of a cluster down: its jobs, its workers, its controller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fray.cli import daemons
+from fray.cli.connecting import SCHEME, Place, connection
+from fray.cli.errors import Failure
+from fray.cli.output import note, print_json, print_line
+from fray.cluster.home import DEFAULT_NAME, ClusterHome, all_homes
+from fray.runtime.clock import SystemClock
+
+if TYPE_CHECKING:
+    from fray.cluster.client import AsyncFrayCluster
+    from fray.cluster.home import Daemon
+    from fray.runtime.clock import Clock
+
+DAEMON_GRACE_S = 15.0
+"""How long a daemon has to end after SIGTERM: a worker ends its tasks first."""
+
+JOBS_MARGIN_S = 5.0
+"""How long jobs may take to be recorded as stopped after their grace is over."""
+
+
+async def bring_down(name: str | None, *, grace_s: float, as_json: bool) -> int:
+    """`fray down`.
+
+    Args:
+        name: The cluster's; None for the default.
+        grace_s: How long its jobs have to stop, in seconds.
+        as_json: Whether the result is for a script.
+
+    Raises:
+        Failure: It is unknown, or something cannot be ended.
+    """
+    home = ClusterHome(name or DEFAULT_NAME)
+    if not home.exists:
+        if name is None:
+            return _told_down(home, [], [], as_json)
+        known = ", ".join(each.name for each in all_homes()) or "none"
+        raise Failure(f"there is no cluster {name!r} on this machine (known: {known})")
+    clock = SystemClock()
+    async with daemons.locked(home, clock):
+        stopped_jobs = await _stop_jobs(home, clock, grace_s)
+        ended: list[Daemon] = []
+        # Workers first: they tell the controller how their tasks ended.
+        for daemon in reversed(home.daemons()):
+            if daemon.alive:
+                await daemons.stop(daemon, clock, grace_s=DAEMON_GRACE_S)
+                ended.append(daemon)
+    return _told_down(home, stopped_jobs, ended, as_json)
+
+
+async def _stop_jobs(home: ClusterHome, clock: Clock, grace_s: float) -> list[str]:
+    """Stops all jobs of a cluster whose controller runs here; gives their ids."""
+    controller = home.daemon("controller")
+    if controller is None or not controller.alive:
+        return []
+    try:
+        async with connection(Place(SCHEME + controller.address, home)) as cluster:
+            return await _stop_all(cluster, clock, grace_s)
+    except Failure as exc:
+        note(f"{exc}; its jobs end with their workers")
+        return []
+
+
+async def _stop_all(cluster: AsyncFrayCluster, clock: Clock, grace_s: float) -> list[str]:
+    stopped: list[str] = []
+    for report in await cluster.jobs.jobs(None, None):
+        if not report.status.finished():
+            await cluster.jobs.stop(report.job_id, "`fray down`", grace_s)
+            stopped.append(report.job_id)
+    deadline = clock.monotonic() + grace_s + JOBS_MARGIN_S
+    for job_id in list(stopped):
+        left_s = max(0.0, deadline - clock.monotonic())
+        await cluster.jobs.wait(job_id, wait_s=left_s)  # pyright: ignore[reportArgumentType]
+    return stopped
+
+
+def _told_down(
+    home: ClusterHome, stopped_jobs: list[str], ended: list[Daemon], as_json: bool
+) -> int:
+    if as_json:
+        print_json(
+            {
+                "cluster": home.name,
+                "stopped_jobs": stopped_jobs,
+                "ended": [{"kind": d.kind, "name": d.name, "pid": d.pid} for d in ended],
+            }
+        )
+        return 0
+    for job_id in stopped_jobs:
+        print_line(f"stopped {job_id}")
+    for daemon in ended:
+        print_line(f"ended {daemon.label} (process {daemon.pid})")
+    print_line(f"cluster {home.name} is down" if ended else f"cluster {home.name} was not up")
+    return 0
+
+
+__all__ = ["bring_down"]

@@ -14,7 +14,7 @@ import itertools
 import threading
 from collections.abc import AsyncIterator, Iterator
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any
 
 from fray.actor.directory import ActorKey
 from fray.actor.handle import ActorHandle
@@ -140,7 +140,7 @@ class _LocalActor:
         self.name = name
         self.instance = instance
         self.endpoint = endpoint
-        self.methods = methods_of(cast("type", type(instance)))
+        self.methods = methods_of(type(instance))  # pyright: ignore[reportUnknownArgumentType]
         self._lock = threading.RLock()
 
     def call(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

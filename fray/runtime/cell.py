@@ -28,7 +28,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fray.errors import (
     ActorDied,
@@ -185,7 +185,7 @@ class Cell:
         """
         try:
             self.instance = await self._on_lane(self._lane, factory)
-            cls: type = type(self.instance)
+            cls = cast("type", type(self.instance))  # pyright: ignore[reportUnnecessaryCast]
             self._methods = dict(methods_of(cls))
             await self._hook("on_start")
         except BaseException as exc:

@@ -103,7 +103,7 @@ def methods_of(cls: type) -> Mapping[str, Method]:
         if name.startswith("_") or name in NOT_METHODS:
             continue
         raw: Any = inspect.getattr_static(cls, name)
-        fn: Any = raw.__func__ if isinstance(raw, staticmethod | classmethod) else raw
+        fn: Any = getattr(raw, "__func__", raw)  # what static and class methods wrap
         if not callable(fn) or inspect.isclass(fn):
             continue
         options = getattr(inspect.unwrap(fn), OPTIONS_ATTRIBUTE, DEFAULT_OPTIONS)

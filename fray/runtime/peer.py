@@ -249,6 +249,11 @@ class Peer:
             for message in messages:
                 self._full = not self.link.send(message) or self._full
 
+    def _say_last(self) -> None:
+        """Sends what the connection still has to say, its goodbye above all, however full."""
+        self._full = False
+        self._flush()
+
     # ---- LinkHandler
 
     def message_received(self, data: memoryview) -> None:
@@ -304,8 +309,7 @@ class Peer:
             return
         if self._connection.state in (ConnectionState.OPEN, ConnectionState.CONNECTING):
             self._connection.goodbye(reason)
-            self._full = False
-            self._flush()
+        self._say_last()
         self.is_open = False
         self._goodbye = self._goodbye or reason
         self.link.close(reason)
@@ -322,6 +326,7 @@ class Peer:
 
     def _goodbye_received(self, event: Goodbye) -> None:
         self._goodbye = event.reason
+        self._say_last()
         self.is_open = False
         self.link.close(event.reason)
 

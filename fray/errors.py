@@ -20,6 +20,7 @@
     │   ├── LocalProtocolError         this side broke the protocol: a bug in fray
     │   └── RemoteProtocolError        the peer broke it
     ├── ConnectionRefused              the peer does not let us in; says why
+    ├── SupervisorFailed               a supervisor gave up before all its children ran
     └── ClusterError
         ├── ClusterUnavailable         the controller cannot be reached
         ├── JobNotFoundError           (also a KeyError)
@@ -285,6 +286,23 @@ class ConnectionRefused(FrayError, ConnectionError):
         self.status = status
 
 
+class SupervisorFailed(FrayError):
+    """A supervisor ended before all its children had started.
+
+    Attributes:
+        supervisor: Its name.
+        cause: Why it ended; `DeathKind.STOPPED` if it was told to.
+    """
+
+    def __init__(self, supervisor: str, cause: DeathCause) -> None:
+        super().__init__(f"supervisor {supervisor} ended before all its children ran: {cause}")
+        self.supervisor = supervisor
+        self.cause = cause
+
+    def __reduce__(self) -> Any:
+        return SupervisorFailed, (self.supervisor, self.cause)
+
+
 class ClusterError(FrayError):
     """A cluster could not do what was asked."""
 
@@ -349,6 +367,7 @@ __all__ = [
     "RemoteError",
     "RemoteProtocolError",
     "Started",
+    "SupervisorFailed",
     "UnknownMethodError",
     "UnsupportedError",
     "remote_error",

@@ -13,7 +13,7 @@ talking::
     rules/         what each command does
     state.py       `Ledger`: apply, view, desired
     codec.py       commands and tables as JSON
-    journal.py     where they are kept; sqlite_store.py: in a file
+    journal.py     replaying them; store.py and sqlite_store.py: where they are kept
     desired.py     what each host should run
     draft.py       changes that are not made yet
     invariants.py  what is true of the tables after every command

@@ -124,11 +124,13 @@ class Fall:
             fault, whatever the other members died of meanwhile.
         first: The task that went first by its own fault; None where none did.
         cause: Why the first member went.
+        host_fault: Whether some member failed by its host's fault.
     """
 
     preempted: bool
     first: int | None
     cause: DeathCause
+    host_fault: bool = False
 
 
 @dataclass(frozen=True, slots=True)

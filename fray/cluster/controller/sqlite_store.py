@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from fray.cluster.controller.journal import Entry, Recovered, check_order
+from fray.cluster.controller.store import Entry, Recovered, check_order
 from fray.errors import ClusterError
 
 T = TypeVar("T")
@@ -43,6 +43,7 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._waiting: list[tuple[Sequence[Entry], asyncio.Future[None]]] = []
         self._broken: BaseException | None = None
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self._path} generation {self._generation}>"
@@ -68,13 +69,15 @@ class SqliteStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        await self._run(self._close)
-        self._thread.shutdown(wait=False)
+        if not self._closed:
+            self._closed = True
+            await self._run(self._close)
+            self._thread.shutdown(wait=False)
 
     async def _run(self, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OSError) as exc:
             raise ClusterError(f"the journal {self._path} failed: {exc}") from exc
 
     # On the store's thread:
@@ -97,10 +100,14 @@ class SqliteStore:
         # What is in it are the names of all that users run.
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect(self._path, isolation_level=None, timeout=10)
-        db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute(f"PRAGMA synchronous={'FULL' if self._power_safe else 'NORMAL'}")
-        db.executescript(_SCHEMA)
+        try:
+            db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute(f"PRAGMA synchronous={'FULL' if self._power_safe else 'NORMAL'}")
+            db.executescript(_SCHEMA)
+        except sqlite3.Error:
+            db.close()
+            raise
         return db
 
     def _owned(self) -> sqlite3.Connection:
@@ -157,8 +164,8 @@ class SqliteStore:
             db.execute("INSERT INTO snapshots VALUES (?, ?)", (revision, data))
             db.execute("DELETE FROM entries WHERE revision <= ?", (revision,))
         # Give the room back, or the log grows with the busiest hour and stays so.
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        db.execute("PRAGMA incremental_vacuum")
+        db.executescript("PRAGMA incremental_vacuum")  # as one statement it frees one page only
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _close(self) -> None:
         if self._db is not None:

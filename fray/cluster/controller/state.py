@@ -124,14 +124,15 @@ class Ledger:
         jobs.submit(draft, command)
         fresh = [spec.job_id for spec in command.jobs]
         groups = [command.submission_id] if command.group is not None else []
-        check_feasible(waiting_units(draft, fresh, groups), self._host_views(), elastic=elastic)
+        units, _ = waiting_units(draft, fresh, groups)
+        check_feasible(units, self._host_views(), elastic=elastic)
 
     def view(self) -> ClusterView:
         """The cluster as the scheduler sees it; costs hosts plus what waits, not all jobs."""
         draft = Draft(self._tables, 0.0)
         index = self._tables.indexes
-        units = waiting_units(draft, list(index.unplaced), list(index.starting))
-        return ClusterView(self._tables.revision, self._host_views(), tuple(units))
+        units, held = waiting_units(draft, list(index.unplaced), list(index.starting))
+        return ClusterView(self._tables.revision, self._host_views(), tuple(units), held)
 
     def _host_views(self) -> dict[WorkerId, Host]:
         hosts: dict[WorkerId, Host] = {}

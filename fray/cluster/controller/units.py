@@ -98,15 +98,21 @@ def host_of(worker: Worker) -> Host:
     )
 
 
-def waiting_units(draft: Draft, job_ids: list[JobId], starting: list[str]) -> list[Unit]:
-    """Everything that waits for a place.
+def waiting_units(
+    draft: Draft, job_ids: list[JobId], starting: list[str]
+) -> tuple[list[Unit], dict[JobId, str]]:
+    """Everything that waits for a place, and the jobs that may not have one yet.
 
     Args:
         draft: Where.
         job_ids: Jobs with tasks that have no attempt and want one.
         starting: Groups that have not been admitted.
+
+    Returns:
+        The units, and why some jobs are held back.
     """
     units: list[Unit] = []
+    held: dict[JobId, str] = {}
     for group_id in starting:
         unit = _group_unit(draft, draft.groups[group_id])
         if unit is not None:
@@ -119,8 +125,8 @@ def waiting_units(draft: Draft, job_ids: list[JobId], starting: list[str]) -> li
             continue
         if group is not None and group.group_id not in places:
             places[group.group_id] = _place_of(draft, group)
-        units.extend(_job_units(draft, job, places.get(job.group_id)))
-    return units
+        units.extend(_job_units(draft, job, places.get(job.group_id), held))
+    return units, held
 
 
 def unit_named(draft: Draft, unit_id: str) -> Unit | None:
@@ -156,7 +162,9 @@ def _wants_place(job: Job, task: Task) -> bool:
     return job.verdict is None and task.live is None and not task.status.finished()
 
 
-def _job_units(draft: Draft, job: Job, within: Place | None) -> Iterator[Unit]:
+def _job_units(
+    draft: Draft, job: Job, within: Place | None, held: dict[JobId, str]
+) -> Iterator[Unit]:
     shape = shape_of(job.spec)
     gangs: dict[str, None] = {}
     for index in draft.unplaced(job.spec.job_id):
@@ -170,6 +178,16 @@ def _job_units(draft: Draft, job: Job, within: Place | None) -> Iterator[Unit]:
             unit = _gang_unit(draft, job, draft.gangs[gang_id], shape, within)
             if unit is not None:
                 yield unit
+            else:
+                held[job.spec.job_id] = _still_there(draft, draft.gangs[gang_id])
+
+
+def _still_there(draft: Draft, gang: Gang) -> str:
+    """Why a gang whose members want a place may not have one."""
+    live = [draft.task(gang.job_id, gang.first + i).live for i in range(gang.size)]
+    names = [attempt_id for attempt_id in live if attempt_id is not None]
+    where = f"{names[0]} on {draft.attempts[names[0]].worker_id}" if names else "nobody"
+    return f"waits until all of its gang are gone: {where} and {max(len(names) - 1, 0)} others"
 
 
 def _task_unit(job: Job, task: Task, shape: Shape, within: Place | None) -> Unit:

@@ -61,6 +61,8 @@ def plan(view: ClusterView, now: float) -> Plan:
             waiting.append(unit)
         for job_id in unit.job_ids():
             reasons.setdefault(job_id, tuple(answer))
+    for job_id in sorted(view.held):
+        reasons.setdefault(job_id, (Reason("", view.held[job_id]),))
     return Plan(
         view.revision,
         tuple(assignments),
@@ -201,7 +203,9 @@ class Room:
         if not trial.hosts and key in self._refused:
             return self._refused[key]
         found: list[Reason] = []
-        for name, members in self._slices.items():
+        avoid = trial.unit.avoid
+        wary = sorted(self._slices.items(), key=lambda s: any(m in avoid for m in s[1]))
+        for name, members in wary:
             answers = self._slice_answers(trial, members, shape, place)
             if isinstance(answers, list):
                 self._put(trial, block, answers)

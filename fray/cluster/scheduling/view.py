@@ -73,6 +73,10 @@ def _nothing_held() -> Mapping[JobId, Holding]:
     return {}
 
 
+def _nobody_held() -> Mapping[JobId, str]:
+    return {}
+
+
 def _no_devices() -> Mapping[str, tuple[int, ...]]:
     return {}
 
@@ -222,11 +226,13 @@ class ClusterView:
         revision: Which one.
         hosts: By id, all that are known.
         units: All that wait for a place, in no particular order.
+        held: Jobs with tasks that want a place and may not have one yet, and why.
     """
 
     revision: int
     hosts: Mapping[WorkerId, Host]
     units: tuple[Unit, ...]
+    held: Mapping[JobId, str] = field(default_factory=_nobody_held)
 
 
 __all__ = [

@@ -52,7 +52,10 @@ def test_one_member_down_stops_all_and_a_new_epoch_waits_for_the_last(world):
     assert reason == "task 1 of its gang is down: boom"
     for index in (0, 2):
         world.tell(job, index, STOPPED)
-        assert not world.schedule().assignments, "the last member is still there"
+        made = world.schedule()
+        assert not made.assignments, "the last member is still there"
+        text = f"waits until all of its gang are gone: {job}/{2 if index == 0 else 3}#0"
+        assert str(made.reasons[job][0]).startswith(text)
     applied = world.tell(job, 3, FAILED)
     assert [e.epoch for e in applied.events if isinstance(e, GangRestarting)] == [1]
     assert (gang(world, job).failures, gang(world, job).preemptions) == (1, 0)
@@ -199,3 +202,24 @@ def test_a_repeatedly_failing_gang_waits_before_it_starts_again(world):
         ready_at = world.ledger.tasks(job)[2].ready_at
         world.schedule()
     assert ready_at == world.now
+
+
+def test_a_gang_that_a_host_fails_goes_elsewhere_or_waits(world):
+    world.slice("s")
+    (job,) = world.start(tpu(world))
+
+    def host_fails() -> None:
+        world.tell(job, 1, FAILED, host_fault=True)
+        for index in (0, 2, 3):
+            world.tell(job, index, STOPPED)
+
+    host_fails()
+    world.schedule()
+    assert world.on(job)[0] == "s-0", "there is no other"
+    host_fails()
+    assert gang(world, job).preemptions == 2
+    assert world.ledger.tasks(job)[0].ready_at == world.now + 1.0
+    world.slice("t")
+    world.now += 60
+    world.schedule()
+    assert world.on(job)[0] == "t-0"

@@ -130,6 +130,18 @@ def test_a_task_avoids_hosts_that_failed_it_unless_there_is_no_other(build):
     assert places(plan(build.view(hosts[:1], [wary]), 0.0)) == {"u/j/0": "a"}
 
 
+def test_a_gang_avoids_slices_with_hosts_that_failed_it(build):
+    hosts = [*build.slice("s"), *build.slice("t")]
+    wary = build.unit(build.shape(tpu="v5litepod-16"), avoid=("s-2",))
+    assert places(plan(build.view(hosts, [wary]), 0.0))["u/j/0"] == "t-0"
+    assert places(plan(build.view(hosts[:4], [wary]), 0.0))["u/j/0"] == "s-0"
+
+
+def test_a_job_that_may_not_have_a_place_yet_has_the_reason_of_the_view(build):
+    view = replace(build.view([build.host("a")], []), held={"u/j": "waits for its gang"})
+    assert said(plan(view, 0.0), "u/j") == ["waits for its gang"]
+
+
 def test_a_task_that_must_wait_says_how_long_and_when_to_plan_again(build):
     unit = build.unit(build.shape(), ready_at=12.5)
     result = plan(build.view([build.host("a")], [unit]), 10.0)

@@ -2,8 +2,9 @@
 
 Two budgets are kept apart. A *fault* is a failure of the task's own: an exception, an exit code,
 a signal, its own memory. Preemption, a lost host and a failure that the host owns up to are
-nobody's fault and are charged to the other budget. A new attempt begins at once the first time,
-then after 1, 2, 4 … 60 s where it was the task's own fault.
+nobody's fault and are charged to the other budget. After preemption or a lost host a new attempt
+begins at once; after a failure, the task's or the host's, at once the first time and then after
+1, 2, 4 … 60 s, or a host that fails whatever it is given would spend the budget in a moment.
 """
 
 from fray.cluster.controller.records import Job
@@ -36,7 +37,7 @@ def retry_at(now: float, failures: int) -> float:
 
     Args:
         now: The time at which it failed.
-        failures: How often it has failed by its own fault; 0 where it did not.
+        failures: How often that has happened; 0 where it did not fail.
     """
     if failures < 2:
         return 0.0

@@ -85,10 +85,10 @@ def attempt_ended(
     elif job.verdict is not None:
         draft.put_task(replace(task, status=JobStatus.STOPPED))
     elif gang is None:
-        _charge_task(draft, job, task, cause, innocent=innocent)
+        _charge_task(draft, job, task, state, cause, innocent=innocent)
     else:
         draft.put_task(replace(task, status=JobStatus.PENDING))
-        gang = gangs.member_down(draft, gang, task, cause, innocent=innocent)
+        gang = gangs.member_down(draft, gang, task, state, cause, innocent=innocent)
     if gang is not None and gang.fall is not None:
         gangs.judge(draft, gang)
     settle(draft, attempt.job_id)
@@ -118,7 +118,15 @@ def _remember(
     )
 
 
-def _charge_task(draft: Draft, job: Job, task: Task, cause: DeathCause, *, innocent: bool) -> None:
+def _charge_task(
+    draft: Draft,
+    job: Job,
+    task: Task,
+    state: AttemptState,
+    cause: DeathCause,
+    *,
+    innocent: bool,
+) -> None:
     """Starts a task again, or fails its job where the budget is spent."""
     if innocent:
         task = replace(task, preemptions=task.preemptions + 1)
@@ -129,7 +137,8 @@ def _charge_task(draft: Draft, job: Job, task: Task, cause: DeathCause, *, innoc
         draft.put_task(replace(task, status=JobStatus.FAILED))
         condemn(draft, task.job_id, JobStatus.FAILED, f"{message}: {cause}")
     else:
-        ready_at = retry_at(draft.now, 0 if innocent else task.failures)
+        spent = task.preemptions if innocent else task.failures
+        ready_at = retry_at(draft.now, spent if state is _A.FAILED else 0)
         draft.put_task(replace(task, status=JobStatus.PENDING, ready_at=ready_at))
 
 

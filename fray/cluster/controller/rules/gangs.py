@@ -8,7 +8,7 @@ waits for a place again, under a new epoch, or its job has failed.
 
 from dataclasses import replace
 
-from fray.cluster.controller.attempt import Attempt, StopKind
+from fray.cluster.controller.attempt import Attempt, AttemptState, StopKind
 from fray.cluster.controller.commands import STOP_GRACE_S
 from fray.cluster.controller.draft import Draft
 from fray.cluster.controller.events import GangRestarting
@@ -24,6 +24,7 @@ def member_down(
     draft: Draft,
     gang: Gang,
     task: Task,
+    state: AttemptState,
     cause: DeathCause,
     *,
     innocent: bool,
@@ -34,6 +35,7 @@ def member_down(
         draft: Where.
         gang: Whose member.
         task: The member, which did not succeed.
+        state: How it ended.
         cause: Why.
         innocent: Whether it was not the member's own fault.
 
@@ -41,8 +43,9 @@ def member_down(
         The gang as it is then.
     """
     fall = gang.fall
+    host_fault = innocent and state is AttemptState.FAILED
     if fall is None:
-        fall = Fall(innocent, None if innocent else task.index, cause)
+        fall = Fall(innocent, None if innocent else task.index, cause, host_fault)
         gang = replace(gang, fall=fall)
         draft.gangs[gang.gang_id] = gang
         for index in range(gang.first, gang.first + gang.size):
@@ -52,7 +55,8 @@ def member_down(
                 kind, grace_s = StopKind.GANG, STOP_GRACE_S
                 stop(draft, draft.attempts[live], kind, reason, grace_s)
     elif innocent and not fall.preempted:
-        gang = replace(gang, fall=replace(fall, preempted=True, cause=cause))
+        fall = replace(fall, preempted=True, cause=cause, host_fault=host_fault)
+        gang = replace(gang, fall=fall)
         draft.gangs[gang.gang_id] = gang
     return gang
 
@@ -87,7 +91,8 @@ def judge(draft: Draft, gang: Gang) -> None:
         return
     gang = replace(gang, epoch=gang.epoch + 1)
     draft.gangs[gang.gang_id] = gang
-    ready_at = retry_at(draft.now, 0 if fall.preempted else gang.failures)
+    spent = gang.preemptions if fall.preempted else gang.failures
+    ready_at = retry_at(draft.now, spent if fall.host_fault or not fall.preempted else 0)
     for member in members:
         draft.put_task(replace(member, status=JobStatus.PENDING, ready_at=ready_at))
     draft.emit(GangRestarting(gang.gang_id, gang.epoch, fall.cause))

@@ -1,0 +1,406 @@
+"""The supervisor: keeps its children running, by OTP's rules.
+
+The words are those of `fray.runtime.restart`: strategy, restart type, intensity, period. What is
+said there about when a child is restarted, and who with it, is done here.
+
+::
+
+    CREATED ──► STARTING ──► RUNNING ──► STOPPING ──► STOPPED
+                    └───────────────────────▲ stopped, or given up   (killed: at once, from any)
+
+Start. Children start in their order; each waits until the one before it runs. A start function that
+raises has failed as a child fails that had run: the supervisor starts it again after a delay, or
+gives up. Only a child that is *added* later is forgotten if its first start fails: whoever adds it
+is told.
+
+Restart. With ``one_for_one`` each child is restarted for itself, at the same time as others. With
+``one_for_all`` and ``rest_for_one`` those that are restarted together are first stopped, one after
+the other in the reverse of their order, then, when the delay is over, started in their order. If
+another one fails meanwhile, whoever has to be stopped because of that is stopped too, and all start
+again in their order.
+
+Stop. Children stop one after the other in the reverse of their order. A child's present work may go
+on for the child's grace; cleaning up may take as long again; what is not gone `KILL_MARGIN_S` after
+that is killed.
+
+Escalation. When the intensity is exceeded the supervisor gives up: it stops all children and ends
+with `DeathKind.RESTART_LIMIT` and the chain of what led to it. It is a child itself, so its own
+supervisor decides what comes next; a root's failure ends the process (`run_root`).
+
+This room decides; `fray.runtime.crew` does the starting and stopping.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from math import inf
+from typing import TYPE_CHECKING
+
+from fray.errors import DeathCause, DeathKind, SupervisorFailed
+from fray.runtime.crew import KILL_MARGIN_S, Crew
+from fray.runtime.failures import FAILURES_TOLD_MAX, Failure, explain
+from fray.runtime.restart import Child as Sibling
+from fray.runtime.restart import (
+    RestartPlan,
+    RestartPolicy,
+    RestartTracker,
+    Strategy,
+    plan_restart,
+)
+from fray.runtime.slots import ChildState, ChildStatistics, Slot
+
+if TYPE_CHECKING:
+    from fray.runtime.children import Child, ChildSpec, StartChild
+    from fray.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+
+class SupervisorState(Enum):
+    """Where a supervisor is in its life."""
+
+    CREATED = "created"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorStatistics:
+    """What a supervisor does at a moment.
+
+    Attributes:
+        state: Its state.
+        children: Its children in their order.
+        recent_restarts: Restarts that count against its intensity, as of the last failure.
+        preemptions: Preemptions of its children in its whole life.
+    """
+
+    state: SupervisorState
+    children: tuple[ChildStatistics, ...]
+    recent_restarts: int
+    preemptions: int
+
+
+class Supervisor:
+    """Keeps children running. On one event loop; itself a `fray.runtime.children.Child`.
+
+    Args:
+        name: For people.
+        children: Its first children, in their order of start.
+        clock: Time, and the jitter of delays.
+        policy: When to restart whom, and when to give up.
+
+    Attributes:
+        name: As given.
+        policy: As given.
+        state: Where it is in its life.
+        stopped: See `Child.stopped`.
+        failure: How it ended with what led to it; None while it runs, or if it was stopped.
+
+    Raises:
+        ValueError: Two children have the same name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        children: Iterable[ChildSpec] = (),
+        *,
+        clock: Clock,
+        policy: RestartPolicy | None = None,
+    ) -> None:
+        self.name = name
+        self.policy = policy or RestartPolicy()
+        self.state = SupervisorState.CREATED
+        self.failure: Failure | None = None
+        self.stopped: asyncio.Future[DeathCause] = asyncio.get_running_loop().create_future()
+        self._clock = clock
+        self._tracker = RestartTracker(self.policy)
+        self._crew = Crew(name, self, clock, in_order=True)
+        self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._cause = DeathCause()
+        self._latest: deque[Failure] = deque(maxlen=FAILURES_TOLD_MAX)
+        for spec in children:
+            self._crew.put(spec)
+
+    def __repr__(self) -> str:
+        strategy = self.policy.strategy.value
+        return f"<Supervisor {self.name} {self.state.value} {strategy}: {self._crew!r}>"
+
+    def statistics(self) -> SupervisorStatistics:
+        """What it does now."""
+        now = self._clock.monotonic()
+        return SupervisorStatistics(
+            self.state,
+            tuple(slot.statistics(now) for slot in self._crew.slots.values()),
+            self._tracker.recent,
+            self._tracker.preemptions,
+        )
+
+    def __getitem__(self, name: str) -> Child | None:
+        """A child as long as it is up; None while it is not.
+
+        Raises:
+            KeyError: There is no child of this name.
+        """
+        slot = self._crew.slots[name]
+        return slot.child if slot.state is ChildState.UP else None
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Starts the children; returns when all have started. Once only.
+
+        If the caller is cancelled, what has started is stopped again first.
+
+        Raises:
+            SupervisorFailed: It gave up, or was stopped, before that. All its children have ended.
+            RuntimeError: It was started before.
+        """
+        if not self._ending:
+            if self.state is not SupervisorState.CREATED:
+                raise RuntimeError(f"supervisor {self.name} was started before")
+            self.state = SupervisorState.STARTING
+            self._crew.open()
+            try:
+                await asyncio.shield(self._started)
+            except asyncio.CancelledError:
+                await self.stop(DeathCause(DeathKind.STOPPED, "its start was cancelled"))
+                raise
+        if self._ending:
+            await asyncio.shield(self.stopped)
+            raise SupervisorFailed(self.name, self._cause)
+
+    async def stop(self, cause: DeathCause, *, grace_s: float = inf) -> None:
+        """Stops the children in the reverse of their order, then ends.
+
+        Cancelling the caller leaves it stopping.
+
+        Args:
+            cause: Why. The first cause counts.
+            grace_s: How long all children together may go on with their work, in seconds; each at
+                most as long as its own grace. The shortest of several calls counts, for children
+                whose turn to stop has not come.
+        """
+        self._crew.stop_by = min(self._crew.stop_by, self._clock.monotonic() + grace_s)
+        if not self._ending:
+            self._begin_to_stop(cause, why=cause)
+        await asyncio.shield(self.stopped)
+
+    def kill(self, cause: DeathCause) -> None:
+        """Kills the children in the reverse of their order, and ends at once.
+
+        Args:
+            cause: Why.
+        """
+        if self.state is SupervisorState.STOPPED:
+            return
+        if not self._ending:
+            self._cause = cause
+        self._crew.kill_all(cause)
+        self._finish()
+
+    @property
+    def _ending(self) -> bool:
+        return self.state in (SupervisorState.STOPPING, SupervisorState.STOPPED)
+
+    def _begin_to_stop(self, cause: DeathCause, *, why: DeathCause) -> None:
+        self.state = SupervisorState.STOPPING
+        self._cause = cause
+        if not self._started.done():
+            self._started.set_result(None)
+        self._crew.stop_all(why)
+
+    def _finish(self) -> None:
+        self.state = SupervisorState.STOPPED
+        if not self._started.done():
+            self._started.set_result(None)
+        for slot in self._crew.slots.values():
+            slot.tell_started(SupervisorFailed(self.name, self._cause))
+            slot.tell_gone()
+        if not self.stopped.done():
+            self.stopped.set_result(self._cause)
+
+    def crew_changed(self) -> None:
+        """See `fray.runtime.crew.Owner`."""
+        if self.state is SupervisorState.STARTING and self._crew.all_up:
+            self.state = SupervisorState.RUNNING
+            self._crew.in_order = self.policy.strategy is not Strategy.ONE_FOR_ONE
+            self._started.set_result(None)
+        elif self.state is SupervisorState.STOPPING and self._crew.all_down:
+            self._finish()
+
+    # ---- children
+
+    async def add(self, spec: ChildSpec) -> None:
+        """Adds a child after all others; returns when it has started.
+
+        If the caller is cancelled, the child is removed again. Before `start` this only makes a
+        note of it.
+
+        Args:
+            spec: How to make it.
+
+        Raises:
+            ValueError: There is a child of this name.
+            SupervisorFailed: The supervisor has ended, or ends meanwhile.
+            BaseException: What the start function raised. The child is not kept then, and this does
+                not count as a failure.
+        """
+        if self._ending:
+            raise SupervisorFailed(self.name, self._cause)
+        slot = self._crew.put(spec)
+        if self.state is SupervisorState.CREATED:
+            return
+        slot.first_start = asyncio.get_running_loop().create_future()
+        self._crew.advance()
+        try:
+            refusal = await asyncio.shield(slot.first_start)
+        except asyncio.CancelledError:
+            self._remove(slot)
+            raise
+        if refusal is not None:
+            raise refusal
+
+    async def remove(self, name: str) -> None:
+        """Stops a child, whatever its restart type, and forgets it.
+
+        Cancelling the caller changes nothing for the child.
+
+        Args:
+            name: Which.
+
+        Raises:
+            KeyError: There is no child of this name.
+        """
+        slot = self._crew.slots[name]
+        if slot.gone is None:
+            slot.gone = asyncio.get_running_loop().create_future()
+        gone = slot.gone
+        self._remove(slot)
+        await asyncio.shield(gone)
+
+    def _remove(self, slot: Slot) -> None:
+        why = DeathCause(DeathKind.STOPPED, f"it was removed from {self.name}")
+        self._crew.remove(slot, why)
+        slot.tell_started(SupervisorFailed(self.name, why))
+        self._crew.advance()
+
+    # ---- decisions
+
+    def child_ended(self, slot: Slot, failure: Failure) -> None:
+        """See `fray.runtime.crew.Owner`."""
+        if self._ending:
+            return
+        name = slot.spec.name
+        siblings = [Sibling(s.spec.name, s.spec.restart) for s in self._crew.slots.values()]
+        plan = plan_restart(self.policy.strategy, siblings, name, normal=failure.normal)
+        if plan.start:
+            self._restart(slot, failure, plan)
+            return
+        log.log(
+            logging.INFO if failure.normal else logging.WARNING,
+            f"{self.name}: {name} has ended and is not restarted: {failure.cause}",
+            exc_info=failure.error,
+        )
+        slot.wanted = False
+        for forgotten in plan.forget:
+            self._crew.remove(self._crew.slots[forgotten], failure.cause)
+        if slot.spec.significant:
+            message = f"its significant child {name} has ended: {failure.cause.message}"
+            self._end_with(replace(failure.cause, message=message), failure)
+
+    def _restart(self, slot: Slot, failure: Failure, plan: RestartPlan) -> None:
+        name, cause = slot.spec.name, failure.cause
+        now = self._clock.monotonic()
+        preempted = cause.kind is DeathKind.PREEMPTED
+        decision = self._tracker.record(now, self._clock.random, preempted=preempted)
+        self._latest.append(failure)
+        log.warning(
+            f"{self.name}: {name} has ended: {cause}; {decision.message}", exc_info=failure.error
+        )
+        if decision.delay_s is None:
+            message = f"{decision.message}; the last: {name}: {cause.message or cause}"
+            limit = DeathCause(DeathKind.RESTART_LIMIT, message, host=cause.host)
+            self._end_with(limit, *self._latest)
+            return
+        slots = self._crew.slots
+        why = DeathCause(DeathKind.STOPPED, f"it is restarted together with {name}")
+        for other in (slots[each] for each in plan.stop):
+            if other.state is not ChildState.DOWN and other.doom is None:
+                other.doom = why
+        for other in (slots[each] for each in plan.start):
+            other.wanted = not other.forgotten
+            other.not_before = now + decision.delay_s
+        for other in [slots[each] for each in plan.forget]:
+            self._crew.remove(other, why)
+
+    def _end_with(self, cause: DeathCause, *because: Failure) -> None:
+        """Ends for a reason of its own."""
+        if cause.kind is not DeathKind.STOPPED:
+            log.error(f"{self.name} gives up: {cause}")
+            self.failure = Failure(self.name, cause, because=because)
+        why = DeathCause(DeathKind.STOPPED, f"its supervisor {self.name} has ended: {cause}")
+        self._begin_to_stop(cause, why=why)
+
+
+def supervisor_child(make: Callable[[], Supervisor]) -> StartChild:
+    """How to start a supervisor as a child. Give its `ChildSpec` an infinite ``stop_grace_s``.
+
+    Args:
+        make: Makes the supervisor; called for each restart.
+    """
+
+    async def start() -> Child:
+        supervisor = make()
+        try:
+            await supervisor.start()
+        except SupervisorFailed:
+            return supervisor  # it has ended, and itself tells best how
+        return supervisor
+
+    return start
+
+
+async def run_root(root: Supervisor, tell: Callable[[str], object]) -> int:
+    """Runs the root of a process to its end.
+
+    If the caller is cancelled (Ctrl-C), the tree is stopped in good order first.
+
+    Args:
+        root: Not yet started. Whoever ends the process calls its `Supervisor.stop`.
+        tell: Given the whole chain of causes, should the root fail: print it.
+
+    Returns:
+        The exit code for the process: 0 if it was stopped, 1 if it failed.
+    """
+    try:
+        await root.start()
+        await asyncio.shield(root.stopped)
+    except SupervisorFailed as exc:
+        if root.failure is None:
+            log.info(str(exc))
+    except asyncio.CancelledError:
+        await root.stop(DeathCause(DeathKind.STOPPED, "the process is shutting down"))
+        raise
+    if root.failure is None:
+        return 0
+    tell(explain(root.failure))
+    return 1
+
+
+__all__ = [
+    "KILL_MARGIN_S",
+    "Supervisor",
+    "SupervisorState",
+    "SupervisorStatistics",
+    "run_root",
+    "supervisor_child",
+]

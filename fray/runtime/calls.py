@@ -150,6 +150,8 @@ class Invocation:
         cancelled: Whether the caller has gone; a synchronous method may look at it
             (`fray.cancelled()`).
         target: Which actor; set by the carrier.
+        more: Whether other calls wait at the actor when this one is answered: then its answer may
+            wait a moment for theirs.
         task: What runs it, where that is a task or a thread's future.
     """
 
@@ -163,6 +165,7 @@ class Invocation:
         "deadline",
         "finished",
         "method",
+        "more",
         "payload",
         "reply_to",
         "started_at",
@@ -189,6 +192,7 @@ class Invocation:
         self.target = ""
         self.cancelled = False
         self.finished = False
+        self.more = False
         self.started_at = 0.0
         self.task: asyncio.Future[Any] | None = None
         self._credit_items = STREAM_ITEMS_WINDOW

@@ -539,6 +539,7 @@ class Cell:
         if invocation.finished:
             return
         invocation.finished = True
+        invocation.more = bool(self._mailbox)
         if ok:
             invocation.reply_to.result(invocation, payload)
         else:

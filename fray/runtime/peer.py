@@ -5,7 +5,7 @@ The peer is the thin shell around a `Connection` (which knows the protocol and d
 
 Flushing. The first call of a loop tick leaves at once, what follows in the same tick leaves
 together at its end, and all answers that a received message causes leave together when the message
-is done. So a lone call pays no latency, and a thousand calls cost a few messages. While the link is
+is done. Answers of a busy actor wait for each other a little. So a lone call pays no latency, and a thousand calls cost a few messages. While the link is
 full nothing is pulled from the connection, which keeps small calls ahead of large ones.
 """
 
@@ -48,6 +48,11 @@ if TYPE_CHECKING:
     from fray.runtime.transport import Link
 
 log = logging.getLogger(__name__)
+
+HELD_ANSWERS_MAX = 64
+HELD_S = 0.001
+"""Answers of an actor that has more calls waiting are held for each other: at most so many, and so
+long. An actor whose methods take longer than this is not slowed down by it."""
 
 FLUSH_BYTES = 512 << 10
 """Pulled from the connection at once: small enough that a call queued next waits little."""
@@ -92,6 +97,8 @@ class Peer:
         self._incoming: dict[int, Invocation] = {}
         self._next_id = 0
         self._armed = False
+        self._held = 0
+        self._holding: asyncio.TimerHandle | None = None
         self._receiving = False
         self._full = False
         self._over = False
@@ -198,7 +205,10 @@ class Peer:
                 self._connection.result(invocation.call_id, payload)
             except PayloadError as exc:  # larger than the other side accepts
                 self._connection.error(invocation.call_id, encode_error(exc))
-            self._touch()
+            if invocation.more:
+                self._touch_lazily()
+            else:
+                self._touch()
 
     def error(self, invocation: Invocation, payload: Payload) -> None:
         """See `ReplyTo.error`."""
@@ -237,11 +247,23 @@ class Peer:
         self._loop.call_soon(self._tick)
         self._flush()
 
+    def _touch_lazily(self) -> None:
+        """More answers are about to follow, one per loop tick: they leave together."""
+        self._held += 1
+        if self._held >= HELD_ANSWERS_MAX:
+            self._flush()
+        elif self._holding is None and not self._receiving:
+            self._holding = self._loop.call_later(HELD_S, self._flush)
+
     def _tick(self) -> None:
         self._armed = False
         self._flush()
 
     def _flush(self) -> None:
+        self._held = 0
+        if self._holding is not None:
+            self._holding.cancel()
+            self._holding = None
         while not self._full and not self._over:
             messages = self._connection.messages(FLUSH_BYTES)
             if not messages:
@@ -281,6 +303,8 @@ class Peer:
         self._over = True
         self.is_open = False
         self.lost = exc
+        if self._holding is not None:
+            self._holding.cancel()
         for invocation in list(self._incoming.values()):
             cell = self._cells.get(invocation.target)
             if cell is not None:

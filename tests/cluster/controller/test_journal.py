@@ -17,6 +17,8 @@ from fray.cluster.controller.journal import (
     recover,
 )
 from fray.errors import ClusterError
+from fray.testing.disk import SimDisk
+from fray.testing.store import SimStore
 
 from .world import FAILED, World
 
@@ -25,15 +27,18 @@ def entry(revision: int) -> Entry:
     return Entry(revision, 1000.0 + revision, f'{{"n":{revision}}}'.encode())
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite-fast"])
+@pytest.fixture(params=["memory", "sqlite", "sqlite-fast", "simulated"])
 async def make(request, tmp_path):
     """Opens the same store again and again, as controllers do that follow each other."""
     disk = MemoryDisk()
+    simulated = SimDisk("journal")
     opened: list[Store] = []
 
     def open_one() -> Store:
         if request.param == "memory":
             store = MemoryStore(disk)
+        elif request.param == "simulated":
+            store = SimStore(simulated)
         else:
             store = SqliteStore(tmp_path / "journal.db", power_safe=request.param == "sqlite")
         opened.append(store)

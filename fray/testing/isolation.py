@@ -12,9 +12,12 @@ one of strings, or of objects that hash by their address, is walked in another o
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
 import random
+import socket
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
     from fray.testing.clock import HostTime
     from fray.testing.loop import SimLoop
 
+_FROZEN_BY_PYTHON_MAX = 2000
+"""With more than that frozen already somebody did it on purpose, and we do not undo it; CPython
+3.12 begins with some hundreds."""
+
 _BLOCKS = (
     "a simulation runs everything on one thread, so this would wait for ever: nobody else can run "
     "meanwhile; await the asynchronous form instead"
@@ -40,7 +47,22 @@ _THREADS = (
     "the timing of a real thread would not be replayable: use asyncio.to_thread or the process's "
     "threads, which the simulation runs itself at a seeded moment"
 )
+_SOCKETS = (
+    "what a real peer answers, and when, no seed decides: use the simulated process's transport"
+)
+_CHILDREN = "no seed decides what it does: start a simulated process with sim.process() instead"
 _LOOPS = "there is one event loop in a simulation, and it runs already: await instead"
+
+_REFUSED: tuple[tuple[object, str, str, str], ...] = (
+    (time, "sleep", "time.sleep()", _SLEEPS),
+    (threading.Thread, "start", "Thread.start()", _THREADS),
+    (asyncio, "new_event_loop", "asyncio.new_event_loop()", _LOOPS),
+    (asyncio.events, "new_event_loop", "asyncio.new_event_loop()", _LOOPS),
+    (subprocess.Popen, "__init__", "a subprocess", _CHILDREN),
+    (socket.socket, "connect", "socket.connect()", _SOCKETS),
+    (socket.socket, "connect_ex", "socket.connect_ex()", _SOCKETS),
+    (socket.socket, "bind", "socket.bind()", _SOCKETS),
+)
 
 
 class Isolation:
@@ -57,7 +79,7 @@ class Isolation:
         self._entropy = random.Random(f"{loop.seed}/libraries")
         # What the functions of module `random` draw from, from one stretch to the next.
         self._random_state = random.Random(f"{loop.seed}/random").getstate()
-        self._undo: list[tuple[object, str, object]] = []
+        self._undo: list[Callable[[], None]] = []
         self._outer_random_state: Any = None
         self._collecting = False
         self._froze = False
@@ -72,7 +94,7 @@ class Isolation:
         # which also makes it quick.
         self._collecting = gc.isenabled()
         gc.disable()
-        self._froze = gc.get_freeze_count() == 0
+        self._froze = gc.get_freeze_count() < _FROZEN_BY_PYTHON_MAX
         if self._froze:
             gc.freeze()
         self._patch()
@@ -83,9 +105,8 @@ class Isolation:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for owner, name, original in reversed(self._undo):
-            setattr(owner, name, original)
-        self._undo.clear()
+        while self._undo:
+            self._undo.pop()()
         if self._froze:
             gc.unfreeze()
         if self._collecting:
@@ -106,16 +127,13 @@ class Isolation:
             self._replace(time, name, virtual)
         self._replace(os, "urandom", self._entropy.randbytes)
         self._replace(random, "_urandom", self._entropy.randbytes)  # of SystemRandom and `secrets`
-        self._replace(time, "sleep", self._refusal("time.sleep()", _SLEEPS))
-        self._replace(threading.Thread, "start", self._refusal("Thread.start()", _THREADS))
+        for owner, name, what, why in _REFUSED:
+            self._replace(owner, name, self._refusal(what, why))
         self._replace(threading.Condition, "wait", self._refused_wait(threading.Condition.wait))
-        refused_loop = self._refusal("asyncio.new_event_loop()", _LOOPS)
-        self._replace(asyncio, "new_event_loop", refused_loop)
-        self._replace(asyncio.events, "new_event_loop", refused_loop)
         self._replace(random.Random, "seed", self._seeded(random.Random.seed))
         self._replace(asyncio, "as_completed", self._ordered(asyncio.as_completed))
         # Some libraries make tasks without asking the loop (aiohttp, for eager starts).
-        self._undo.append((asyncio, "Task", asyncio.Task))
+        self._undo.append(functools.partial(setattr, asyncio, "Task", asyncio.Task))
         asyncio.Task = SimTask
 
     def _replace(self, owner: object, name: str, virtual: Callable[..., Any]) -> None:
@@ -127,7 +145,9 @@ class Isolation:
                 return virtual(*args, **kwargs)
             return original(*args, **kwargs)
 
-        self._undo.append((owner, name, original))
+        inherited = name not in vars(owner)
+        undo = delattr if inherited else functools.partial(_put_back, original)
+        self._undo.append(functools.partial(undo, owner, name))
         setattr(owner, name, chosen)
 
     @staticmethod
@@ -161,6 +181,10 @@ class Isolation:
             seed(self_, self._entropy.getrandbits(64) if a is None else a, version)
 
         return seed_by_simulation
+
+
+def _put_back(original: object, owner: object, name: str) -> None:
+    setattr(owner, name, original)
 
 
 __all__ = ["Isolation"]

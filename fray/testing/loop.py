@@ -27,7 +27,7 @@ from fray.testing.errors import SimUnsupported
 from fray.testing.lanes import LANE, Lane, SimHandle, SimTask
 from fray.testing.refusals import RefusingLoop
 from fray.testing.reports import pending_report, pending_tasks
-from fray.testing.scheduler import STEPS_PER_INSTANT_MAX, TIME_LIMIT_S, Scheduler
+from fray.testing.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
@@ -50,24 +50,15 @@ class SimLoop(Scheduler, RefusingLoop):
 
     Args:
         seed: Decides which lane runs when several could. Any integer.
-        steps_per_instant_max: So many callbacks at one instant raise `SimLivelock`.
-        time_limit_s: Beyond this virtual time `SimTimeLimit` is raised.
+        **limits: See `Scheduler`.
 
     Attributes:
         graveyard: Tasks of dead lanes. They are kept so that nothing unwinds them: a process that
             was killed runs no ``finally`` block.
     """
 
-    def __init__(
-        self,
-        seed: int = 0,
-        *,
-        steps_per_instant_max: int = STEPS_PER_INSTANT_MAX,
-        time_limit_s: float = TIME_LIMIT_S,
-    ) -> None:
-        super().__init__(
-            seed, steps_per_instant_max=steps_per_instant_max, time_limit_s=time_limit_s
-        )
+    def __init__(self, seed: int = 0, **limits: Unpack[Limits]) -> None:
+        super().__init__(seed, **limits)
         self.graveyard: list[SimTask[Any]] = []
         self._thread_random = random.Random(f"{seed}/executor")
         self._tasks = 0

@@ -15,7 +15,8 @@ import contextvars
 import gc
 import heapq
 import random
-from typing import TYPE_CHECKING, TypeVarTuple, Unpack
+import time
+from typing import TYPE_CHECKING, TypedDict, TypeVarTuple, Unpack
 
 from fray.testing.errors import SimDeadlock, SimHalted, SimLivelock, SimTimeLimit
 from fray.testing.lanes import LANE, Lane, SimHandle, describe_callback
@@ -33,11 +34,25 @@ STEPS_PER_INSTANT_MAX = 1_000_000
 TIME_LIMIT_S = 86_400.0
 """A simulated day. A test whose background tasks tick for ever would otherwise never end."""
 
+WALL_LIMIT_S = 100.0
+"""Real seconds. Below the usual limit of a test suite, whose way of ending a test would be lost in
+whatever task happens to run at that moment."""
+
+_real_monotonic = time.monotonic  # the module's own is replaced while a simulation runs
+
 _CHECK_STEPS = 4096
 _COLLECT_CHECKS = 16
 _PURGE_MIN = 128
 _DIAGNOSIS_STEPS = 1000
 _DIGEST_MASK = (1 << 64) - 1
+
+
+class Limits(TypedDict, total=False):
+    """When to give up; see `Scheduler`."""
+
+    steps_per_instant_max: int
+    time_limit_s: float
+    wall_limit_s: float
 
 
 class Scheduler:
@@ -47,6 +62,7 @@ class Scheduler:
         seed: Decides which lane runs when several could. Any integer.
         steps_per_instant_max: So many callbacks at one instant raise `SimLivelock`.
         time_limit_s: Beyond this virtual time `SimTimeLimit` is raised.
+        wall_limit_s: After so many real seconds in one run of the loop `SimTimeLimit` is raised.
 
     Attributes:
         seed: As given.
@@ -63,11 +79,13 @@ class Scheduler:
         *,
         steps_per_instant_max: int = STEPS_PER_INSTANT_MAX,
         time_limit_s: float = TIME_LIMIT_S,
+        wall_limit_s: float = WALL_LIMIT_S,
     ) -> None:
         self.seed = seed
         self.steps = 0
         self.steps_per_instant_max = steps_per_instant_max
         self.time_limit_s = time_limit_s
+        self.wall_limit_s = wall_limit_s
         self.observer: Callable[[float, SimHandle], object] | None = None
         self.lanes: list[Lane] = []
         self.main_lane = self.new_lane("test")
@@ -82,6 +100,7 @@ class Scheduler:
         self._instant_step = 0
         self._checks = 0
         self._next_check = _CHECK_STEPS
+        self._wall_end_s = 0.0
         self._stopping = False
         self._halt: SimHalted | None = None
 
@@ -106,14 +125,6 @@ class Scheduler:
     def digest(self) -> int:
         """A 64-bit digest of every callback that ran and when."""
         return self._hash & _DIGEST_MASK
-
-    def mix(self, value: int) -> None:
-        """Makes `digest` depend on something that must be the same in a replay.
-
-        Args:
-            value: Any integer.
-        """
-        self._hash = hash((self._hash, value))
 
     # ---- lanes
 
@@ -249,8 +260,9 @@ class Scheduler:
         Raises:
             SimDeadlock: Nothing is ready and nothing is scheduled.
             SimLivelock: Too many callbacks ran at one instant.
-            SimTimeLimit: The clock passed the limit.
+            SimTimeLimit: The clock passed the limit, or real time did.
         """
+        self._wall_end_s = _real_monotonic() + self.wall_limit_s
         ready, pick = self._ready, self._pick
         while not self._stopping:
             count = len(ready)
@@ -320,6 +332,10 @@ class Scheduler:
             gc.collect()
         if self.steps - self._instant_step > self.steps_per_instant_max:
             self._diagnose_livelock()
+        elif _real_monotonic() > self._wall_end_s:
+            limit = f"{self.wall_limit_s:g} s of real time are over"
+            self._halt = SimTimeLimit(self._report(limit))
+            self.stop()
 
     def _diagnose_livelock(self) -> None:
         """Watches a little longer who keeps the clock from moving, then stops the loop."""
@@ -345,4 +361,4 @@ class Scheduler:
         return f"{head}\n{self.pending_report()}"
 
 
-__all__ = ["STEPS_PER_INSTANT_MAX", "TIME_LIMIT_S", "Scheduler"]
+__all__ = ["STEPS_PER_INSTANT_MAX", "TIME_LIMIT_S", "WALL_LIMIT_S", "Limits", "Scheduler"]

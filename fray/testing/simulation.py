@@ -14,12 +14,12 @@ import gc
 import inspect
 import warnings
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from fray.testing.errors import SimBackgroundError
 from fray.testing.isolation import Isolation
 from fray.testing.loop import SimLoop
-from fray.testing.scheduler import STEPS_PER_INSTANT_MAX, TIME_LIMIT_S
+from fray.testing.scheduler import Limits
 from fray.testing.trace import LINES_MAX
 from fray.testing.world import World
 
@@ -37,14 +37,20 @@ CLOSE_TIME_S = 3600.0
 _CLOSE_TRIES = 100
 
 
+class Options(Limits, total=False):
+    """The keyword arguments of `Simulation`."""
+
+    trace_lines_max: int
+
+
 class Simulation(World):
     """A simulated world. Use it through the fixture ``sim``, or `simulate`.
 
     Args:
         seed: Decides everything. Any integer.
-        time_limit_s: The virtual time at which `SimTimeLimit` is raised.
-        steps_per_instant_max: How many callbacks may run without the clock moving.
         trace_lines_max: How many lines of the trace are kept.
+        **limits: ``time_limit_s``, ``wall_limit_s`` and ``steps_per_instant_max``: when to give up;
+            see `fray.testing.scheduler.Scheduler`.
 
     Attributes:
         seed: As given.
@@ -53,16 +59,11 @@ class Simulation(World):
     """
 
     def __init__(
-        self,
-        seed: int = 0,
-        *,
-        time_limit_s: float = TIME_LIMIT_S,
-        steps_per_instant_max: int = STEPS_PER_INSTANT_MAX,
-        trace_lines_max: int = LINES_MAX,
+        self, seed: int = 0, *, trace_lines_max: int = LINES_MAX, **limits: Unpack[Limits]
     ) -> None:
         self.seed = seed
         self.errors: list[dict[str, Any]] = []
-        loop = SimLoop(seed, time_limit_s=time_limit_s, steps_per_instant_max=steps_per_instant_max)
+        loop = SimLoop(seed, **limits)
         loop.set_exception_handler(self._on_error)
         super().__init__(loop, trace_lines_max)
         self._isolation = Isolation(loop, self.current_host_time)
@@ -177,7 +178,7 @@ class Simulation(World):
 
 
 def simulate(
-    seed: int, main: Callable[[Simulation], Coroutine[Any, Any, _T]], **options: Any
+    seed: int, main: Callable[[Simulation], Coroutine[Any, Any, _T]], **options: Unpack[Options]
 ) -> _T:
     """Runs a simulation to its end, without pytest: for hypothesis, benchmarks and scripts.
 

@@ -15,7 +15,7 @@ from fray.errors import ConnectionRefused
 from fray.runtime.transport import Principal
 from fray.testing.faults import PacketKind
 from fray.testing.lanes import LANE
-from fray.testing.links import Item, LinkState, SimLink
+from fray.testing.links import Item, SimLink
 from fray.testing.network import LOOPBACK, PORT_MAX, WILDCARD, NetworkHost, SimNetwork
 
 if TYPE_CHECKING:
@@ -60,11 +60,6 @@ class SimListener:
         return self._address
 
     @property
-    def lane(self) -> Lane:
-        """The lane of its process."""
-        return self.transport.lane
-
-    @property
     def process_name(self) -> str:
         """Its process, for people."""
         return self.transport.process_name
@@ -73,6 +68,7 @@ class SimListener:
         """See `Listener.close`."""
         if self._host.doors.get(self._port) is self:
             del self._host.doors[self._port]
+        self.transport.door_closed(self)
 
 
 class SimTransport:
@@ -223,8 +219,6 @@ class SimTransport:
                 problem = link.open(accept)
             if not answer.done():
                 answer.set_result(problem)
-            elif link.state is LinkState.OPENING:
-                link.abort()  # too late: nobody waits for it any more
             if problem is not None:
                 link.end(None)
 
@@ -321,6 +315,14 @@ class SimTransport:
         self._doors.clear()
         self._network.process_died(list(self._links))
         self._links.clear()
+
+    def door_closed(self, door: SimListener) -> None:
+        """Nobody may come in through a door any more.
+
+        Args:
+            door: Which.
+        """
+        self._doors.pop(door, None)
 
     def link_ended(self, link: SimLink) -> None:
         """See `Owner.link_ended`."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 from fray.testing.clock import HostTime, SimClock
 from fray.testing.disk import SimDisk
@@ -204,6 +204,15 @@ class World:
         processes = [target] if isinstance(target, SimProcess) else target.processes.values()
         for process in list(processes):
             process.stop()
+
+    @overload
+    def restart(self, target: SimHost) -> SimHost: ...
+
+    @overload
+    def restart(self, target: SimProcess) -> SimProcess: ...
+
+    @overload
+    def restart(self, target: str) -> SimHost | SimProcess: ...
 
     def restart(self, target: str | SimHost | SimProcess) -> SimHost | SimProcess:
         """Starts a process anew, or reboots a host, which runs its ``main``. Crashes it first.

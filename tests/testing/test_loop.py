@@ -5,12 +5,14 @@ import concurrent.futures
 import contextvars
 import gc
 import signal
+import socket
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fray.testing import (
@@ -208,6 +210,7 @@ def test_the_seed_picks_which_process_runs_first():
     assert {first_of_three(seed) for seed in range(30)} == set("abc")
 
 
+@settings(deadline=None)
 @given(st.integers())
 def test_any_integer_is_a_seed_and_picks_always_the_same(seed: int):
     assert first_of_three(seed) == first_of_three(seed)
@@ -282,6 +285,15 @@ def test_a_test_that_would_tick_for_ever_ends_at_the_time_limit():
     with pytest.raises(SimTimeLimit, match="the limit of 100 s") as caught:
         simulate(0, main, time_limit_s=100)
     assert "ticker" in str(caught.value)
+
+
+def test_a_simulation_that_takes_too_long_in_reality_is_given_up():
+    async def main(sim: Simulation):
+        while True:  # noqa: ASYNC110 - what is tested
+            await asyncio.sleep(1e-6)
+
+    with pytest.raises(SimTimeLimit, match=r"0\.01 s of real time are over"):
+        simulate(0, main, wall_limit_s=0.01)
 
 
 def test_a_long_report_is_cut():
@@ -479,6 +491,9 @@ def block_on_a_future() -> None:
         (lambda: threading.Event().wait(1), "wait for ever"),
         (block_on_a_future, "wait for ever"),
         (lambda: threading.Thread(target=print).start(), "real thread"),
+        (lambda: subprocess.run(["true"]), "a subprocess"),
+        (lambda: socket.create_connection(("127.0.0.1", 1)), "real peer"),
+        (lambda: socket.create_server(("127.0.0.1", 0)), "real peer"),
         (lambda: asyncio.new_event_loop(), "one event loop"),
         (asyncio.Runner().get_loop, "one event loop"),
     ],
@@ -625,16 +640,24 @@ async def test_the_collector_runs_at_fixed_steps_only(sim: Simulation):
     assert gc.get_stats()[2]["collections"] == counts + 1
 
 
+def test_what_was_frozen_before_stays_frozen():
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        simulate(0, lambda sim: asyncio.sleep(1))
+        assert gc.get_freeze_count() >= frozen - 1000
+    finally:
+        gc.unfreeze()
+
+
 def test_the_real_world_is_back_afterwards():
-    real = (time.time, time.sleep, asyncio.Task, threading.Thread.start, threading.Condition.wait)
-    enabled = gc.isenabled()
+    def present():
+        return (time.time, time.sleep, asyncio.Task, threading.Thread.start, socket.socket.bind)
+
+    real = present()
+    enabled, frozen = gc.isenabled(), gc.get_freeze_count()
     simulate(0, lambda sim: asyncio.sleep(1))
-    assert real == (
-        time.time,
-        time.sleep,
-        asyncio.Task,
-        threading.Thread.start,
-        threading.Condition.wait,
-    )
+    assert present() == real
+    assert "bind" not in vars(socket.socket)
     assert gc.isenabled() is enabled
-    assert gc.get_freeze_count() == 0
+    assert gc.get_freeze_count() <= frozen

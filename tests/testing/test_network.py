@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fray.errors import ConnectionRefused
@@ -103,6 +103,19 @@ async def test_a_server_that_crashes_while_it_is_dialled_resets_the_dial(sim: Si
     with pytest.raises(ConnectionResetError):
         await dial(sim.transport, "a")
     assert sim.loop.time() < 5
+
+
+async def test_a_door_that_closes_meanwhile_lets_nobody_in(sim: Simulation):
+    ears: list[Ear] = []
+    process = sim.process("a", idle)
+    door = await process.transport.listen("a", PORT, lambda link: ears.append(Ear(link)) or ears[0])
+    sim.delay("a", "test", 1, 1)
+    dialling = asyncio.create_task(dial(sim.transport, "a"))
+    await asyncio.sleep(2.5)  # the door was found open, and the request for a link is under way
+    await door.close()
+    with pytest.raises(ConnectionRefusedError, match="has closed"):
+        await dialling
+    assert ears == []
 
 
 async def test_a_cancelled_dial_leaves_no_link_at_the_other_side(sim: Simulation):
@@ -538,6 +551,7 @@ FAULTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 1000), faults=FAULTS, sizes=st.lists(st.integers(0, 5000), max_size=30))
 def test_whatever_the_faults_messages_arrive_once_and_in_order(seed, faults, sizes):
     async def main(sim: Simulation) -> None:

@@ -199,7 +199,7 @@ def test_the_dead_are_buried_without_a_sound():
     seen: list[str] = []
 
     async def stubborn(process: SimProcess) -> None:
-        while len(seen) < 3:
+        while seen.count("finally") < 3:
             try:
                 await asyncio.Event().wait()
             finally:
@@ -221,9 +221,17 @@ def test_the_dead_are_buried_without_a_sound():
             async for _ in numbers():
                 await asyncio.sleep(1e6)
 
+    async def loud(process: SimProcess) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("loud")
+            raise KeyError("nobody hears this either")
+
     async def main(sim: Simulation) -> None:
         sim.process("a", program)
         sim.process("b", program)
+        sim.process("c", loud)
         await asyncio.sleep(1)
         sim.crash("a")
         assert seen == []
@@ -231,6 +239,7 @@ def test_the_dead_are_buried_without_a_sound():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         simulate(0, main)
+    assert "loud" in seen
 
 
 async def test_the_test_itself_cannot_be_crashed(sim: Simulation):

@@ -63,9 +63,6 @@ async def test_calls_to_a_crashed_process_end_and_to_its_successor_work(sim: Sim
         assert await call(me, "a:7000", "actor", "all") == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the larger process sends before it hears that its link is refused"
-)
 def test_two_processes_that_dial_each_other_at_once_use_one_link_and_lose_no_call():
     async def main(sim: Simulation) -> tuple[list[object], int]:
         outcomes: list[object] = []

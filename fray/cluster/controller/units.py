@@ -266,7 +266,7 @@ def _place_of(draft: Draft, group: Group) -> Place | None:
             attempt = draft.attempts.get(task.live) if task.live is not None else None
             if attempt is not None:
                 spec = draft.workers[attempt.worker_id].spec
-                return Place(spec.region, spec.zone if group.same_zone else "")
+                return Place(spec.region, spec.zone if group.same_zone else None)
     return None
 
 

@@ -111,23 +111,30 @@ class Room:
         Args:
             unit: What to place.
         """
-        if unit.domain is Domain.ANYWHERE or unit.within is not None:
-            trial = self._try(unit, unit.within)
+        within = unit.within
+        if unit.domain is Domain.ANYWHERE or (within is not None and within.zone is not None):
+            trial = self._try(unit, within)
             return self._take(trial) if isinstance(trial, _Trial) else trial
         refused: list[Reason] = []
-        for place in self._places(unit.domain):
+        for place in self._places(unit.domain, within):
             trial = self._try(unit, place)
             if isinstance(trial, _Trial):
                 return self._take(trial)
-            refused += [self._shortage(unit, place) or Reason(str(place), str(trial[0]))]
-        return refused[:REASONS_MAX] or [Reason("", "there are no hosts")]
+            refused.append(self._shortage(unit, place) or Reason(str(place), str(trial[0])))
+        return _cut(refused) or [
+            Reason("", f"there are no hosts{f' in {within}' if within else ''}")
+        ]
 
     def _take(self, trial: _Trial) -> Assignment:
         self._hosts.update(trial.hosts)
         return Assignment(trial.unit.unit_id, tuple(trial.placements))
 
-    def _places(self, domain: Domain) -> list[Place]:
-        return sorted(dict.fromkeys(h.place(domain) for h in self._hosts.values() if not h.closed))
+    def _places(self, domain: Domain, within: Place | None) -> list[Place]:
+        """The regions or zones that have open hosts, inside a place where one is given."""
+        hosts = (h for h in self._hosts.values() if not h.closed)
+        return sorted(
+            dict.fromkeys(h.place(domain) for h in hosts if within is None or h.is_in(within))
+        )
 
     def _try(self, unit: Unit, place: Place | None) -> _Trial | list[Reason]:
         trial = _Trial(unit)

@@ -31,13 +31,20 @@ class Domain(IntEnum):
 
 
 class Place(NamedTuple):
-    """A region, and a zone in it where the zone matters ("" where it does not)."""
+    """A region, or a zone of one.
+
+    Attributes:
+        region: "" is that of hosts without one.
+        zone: None where the zone does not matter; "" is that of hosts without one.
+    """
 
     region: str
-    zone: str = ""
+    zone: str | None = None
 
     def __str__(self) -> str:
-        return f"zone {self.zone or '(none)'}" if self.zone else f"region {self.region or '(none)'}"
+        if self.zone is None:
+            return f"region {self.region or '(none)'}"
+        return f"zone {self.zone or '(none)'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,7 @@ class Host:
         Args:
             place: A region, or a zone of one.
         """
-        return self.region == place.region and place.zone in ("", self.zone)
+        return self.region == place.region and place.zone in (None, self.zone)
 
     def place(self, domain: Domain) -> Place:
         """The region or zone that it is in.
@@ -130,7 +137,7 @@ class Host:
         Args:
             domain: How narrow; not ANYWHERE.
         """
-        return Place(self.region, self.zone if domain is Domain.ZONE else "")
+        return Place(self.region, self.zone if domain is Domain.ZONE else None)
 
     def slots_used(self) -> int:
         """How many jobs hold a slot here: those with a live attempt and none that waits."""

@@ -37,7 +37,7 @@ from fray.cluster.controller.commands import (
     WorkerLost,
 )
 from fray.cluster.controller.desired import AttemptSpec, Desired, Standing
-from fray.cluster.controller.events import AttemptChanged
+from fray.cluster.controller.events import AttemptChanged, UnitRefused
 from fray.cluster.controller.invariants import violations
 from fray.cluster.controller.journal import Entry, Recovered, recover
 from fray.cluster.controller.records import CordonKind
@@ -122,6 +122,7 @@ class Histories(RuleBasedStateMachine):
 
     def do(self, command: Command) -> bool:
         self.now += 0.5
+        fresh = isinstance(command, ApplyPlan) and command.revision == self.ledger.revision
         try:
             applied = self.ledger.apply(command, self.now)
         except InvalidRequestError:
@@ -129,6 +130,8 @@ class Histories(RuleBasedStateMachine):
         if applied.changed:
             self.entries.append(Entry(applied.revision, self.now, encode_command(command)))
         for event in applied.events:
+            # Else it would be proposed and refused for ever.
+            assert not fresh or not isinstance(event, UnitRefused), event
             # These agents forget nothing, so nothing may ever count as forgotten.
             if isinstance(event, AttemptChanged) and event.cause is not None:
                 assert "no longer knows" not in event.cause.message, event

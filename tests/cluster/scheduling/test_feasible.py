@@ -174,5 +174,7 @@ def test_a_host_knows_its_place(build):
     assert host.place(Domain.ZONE) == Place("us", "us-a")
     assert host.is_in(Place("us"))
     assert not host.is_in(Place("us", "us-b"))
+    assert not host.is_in(Place("us", ""))
     assert str(Place("us", "us-a")) == "zone us-a"
+    assert str(Place("us", "")) == "zone (none)"
     assert str(Place("")) == "region (none)"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fray.cluster.scheduling.feasible import Refusal, check, occupy
 from fray.cluster.scheduling.plan import Assignment, Plan
 from fray.cluster.scheduling.planner import REASONS_MAX, plan
-from fray.cluster.scheduling.view import Domain, Holding, TaskKey
+from fray.cluster.scheduling.view import Domain, Holding, Place, TaskKey
 
 from .view_builder import Builder
 
@@ -166,10 +166,24 @@ def test_a_long_list_of_candidates_is_cut_and_counted(build):
     assert said(result, "u/j")[-1] == f"and {100 - REASONS_MAX} other candidates"
 
 
+def test_a_unit_that_must_be_near_and_in_its_groups_region_is_both(build):
+    hosts = [
+        build.host("a", cpu=2, region="us", zone="us-a"),
+        build.host("b", cpu=2, region="us", zone="us-b"),
+        build.host("c", cpu=2, region="us", zone="us-b"),
+        build.host("d", cpu=8, region="eu", zone="eu-a"),
+    ]
+    unit = group(build, 2, 2, Domain.ZONE, within=Place("us"))
+    assert sorted(places(plan(build.view(hosts, [unit]), 0.0)).values()) == ["b", "c"]
+    result = plan(build.view(hosts[3:], [unit]), 0.0)
+    assert said(result, "u/0") == ["there are no hosts in region us"]
+
+
 # Whatever the view: -------------------------------------------------------------------------
 
 BUILD = Builder()
 regions = st.sampled_from(["", "us", "eu"])
+zones = st.sampled_from(["", "a", "b"])
 cpus = st.sampled_from([0.5, 1, 2, 4])
 
 
@@ -183,6 +197,7 @@ def views(draw):
                 cpu=draw(st.sampled_from([1, 4, 8])),
                 gpus=draw(st.sampled_from([None, {"H100": 2}, {"A100": 1, "H100": 1}])),
                 region=draw(regions),
+                zone=draw(zones),
                 preemptible=draw(st.booleans()),
                 closed=draw(st.sampled_from(["", "", "is suspect: silent"])),
                 slots=draw(st.sampled_from([None, None, 1, 2])),
@@ -209,6 +224,7 @@ def views(draw):
         if len(made) > 1:
             values["domain"] = draw(st.sampled_from(list(Domain)))
             values["together"] = draw(st.booleans())
+            values["within"] = draw(st.sampled_from([None, None, Place("us"), Place("us", "a")]))
         else:
             values["avoid"] = draw(st.sampled_from([(), ("h0",), ("h1",)]))
             values["ready_at"] = draw(st.sampled_from([0.0, 0.0, 20.0]))

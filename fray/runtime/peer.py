@@ -87,6 +87,7 @@ class Peer:
         self.remote: Hello | None = None
         self.lost: Exception | None = None
         self.is_open = False
+        self.opened_at = 0.0
         self._connection = Connection(role, hello)
         self._clock = clock
         self._cells = cells
@@ -264,11 +265,8 @@ class Peer:
         if self._holding is not None:
             self._holding.cancel()
             self._holding = None
-        while not self._full and not self._over:
-            messages = self._connection.messages(FLUSH_BYTES)
-            if not messages:
-                return
-            for message in messages:
+        while self._connection.has_output and not self._full and not self._over:
+            for message in self._connection.messages(FLUSH_BYTES):
                 self._full = not self.link.send(message) or self._full
 
     def _say_last(self) -> None:
@@ -342,6 +340,7 @@ class Peer:
 
     def _peer_hello(self, event: PeerHello) -> None:
         self.remote = event.hello
+        self.opened_at = self._clock.monotonic()
         refusal = self._on_hello(self)
         if refusal:
             self.close(refusal)

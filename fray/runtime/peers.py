@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 HELLO_TIMEOUT_S = 10.0
 """From the open link to the other side's HELLO. A loaded host answers late; a dead one never."""
 
+RACE_S = 2.0
+"""Two dials that cross are this near to each other; later ones mean that the link was lost."""
+
 DUPLICATE = "duplicate: the other direction's link is used"
 
 
@@ -157,6 +160,8 @@ class Peers:
     async def _dial(self, dial: _Dial) -> None:
         try:
             peer = await self._reach(dial)
+            if not peer.is_open:
+                peer = await self._take_theirs(dial, peer)
         except (OSError, FrayError) as exc:
             why = str(exc) or type(exc).__name__
             self._end_dial(dial)
@@ -215,6 +220,17 @@ class Peers:
             if not dialling.done():
                 dialling.cancel()
 
+    async def _take_theirs(self, dial: _Dial, refused: Peer) -> Peer:
+        """Our link was refused, for the other side's own is on its way: waits for that."""
+        if refused.goodbye != DUPLICATE:
+            raise ConnectionError(f"it ended at once: {refused.goodbye or refused.lost}")
+        theirs = self._by_process.get(refused.process_id)
+        if theirs is not None and theirs.is_open:
+            return theirs
+        dial.ready = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            return await dial.ready
+
     def _end_dial(self, dial: _Dial) -> None:
         if self._dials.get(dial.address) is dial:
             del self._dials[dial.address]
@@ -230,8 +246,20 @@ class Peers:
         if remote.process_id == mine:
             return "a process does not connect to itself"
         dial = self._dial_to(remote)
-        if peer.role is Role.ACCEPTOR and dial is not None and mine < remote.process_id:
-            return DUPLICATE
+        known = self._by_process.get(remote.process_id)
+        if peer.role is Role.ACCEPTOR and mine < remote.process_id:
+            # Ours is on its way, or was opened while theirs was on its way.
+            just_opened = known is not None and known.is_open and known.role is Role.DIALER
+            age_s = self._clock.monotonic() - known.opened_at if known is not None else 0.0
+            if dial is not None or (just_opened and age_s < RACE_S):
+                return DUPLICATE
+        if (
+            peer.role is Role.DIALER
+            and remote.process_id < mine
+            and known is not None
+            and known.is_open
+        ):
+            return None  # theirs is in use already, and they are about to refuse ours
         self._by_process[remote.process_id] = peer
         if remote.address:
             self._by_address[remote.address] = peer

@@ -5,8 +5,9 @@ The peer is the thin shell around a `Connection` (which knows the protocol and d
 
 Flushing. The first call of a loop tick leaves at once, what follows in the same tick leaves
 together at its end, and all answers that a received message causes leave together when the message
-is done. Answers of a busy actor wait for each other a little. So a lone call pays no latency, and a thousand calls cost a few messages. While the link is
-full nothing is pulled from the connection, which keeps small calls ahead of large ones.
+is done. Answers of a busy actor wait for each other a little. So a lone call pays no latency, and a
+thousand calls cost a few messages. While the link is full nothing is pulled from the connection,
+which keeps small calls ahead of large ones.
 """
 
 from __future__ import annotations

@@ -47,11 +47,13 @@ class ProcessExit:
         kind: How.
         value: What its program returned; after ``sys.exit`` the code.
         error: What its program raised.
+        with_host: Whether it crashed because its host did.
     """
 
     kind: ExitKind
     value: Any = None
     error: BaseException | None = None
+    with_host: bool = False
 
     def __str__(self) -> str:
         if self.error is not None:
@@ -162,6 +164,17 @@ class SimProcess:
         """Waits until it has ended, in whatever way. Cancelling only ends the waiting."""
         return await asyncio.shield(self._exited)
 
+    def on_exit(self, told: Callable[[ProcessExit], object]) -> None:
+        """Calls a function when it has ended, outside of all processes: as a kernel would notice.
+
+        Args:
+            told: Called with how it ended.
+        """
+        self._exited.add_done_callback(
+            lambda exited: told(exited.result()),
+            context=self._network.loop.main_lane.context.copy(),
+        )
+
     def make_transport(
         self,
         *,
@@ -211,7 +224,7 @@ class SimProcess:
     def crash(self) -> None:
         """Ends it at once. If it called this itself, it goes on until it next suspends."""
         if not self._exited.done():
-            self._end(ProcessExit(ExitKind.CRASHED))
+            self._end(ProcessExit(ExitKind.CRASHED, with_host=not self.host.up))
 
     async def _run(self) -> ProcessExit:
         assert self.program is not None

@@ -7,6 +7,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+JOB_LOOKUP_TIMEOUT_S = 30.0
+"""Inside a job a look-up waits for a name that its group is about to register."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -36,6 +39,11 @@ class Identity:
     def is_task(self) -> bool:
         """Whether it is an attempt of a task."""
         return bool(self.job_id)
+
+    @property
+    def lookup_timeout_s(self) -> float:
+        """How long its look-ups wait for a name that nobody has."""
+        return JOB_LOOKUP_TIMEOUT_S if self.is_task else 0.0
 
 
 def user_name(environ: Mapping[str, str] = os.environ) -> str:

@@ -25,7 +25,6 @@ from fray.cluster.controller.journal import MemoryStore
 from fray.cluster.controller.specs import WorkerSpec
 from fray.cluster.controller.tree import Controller
 from fray.cluster.files import write_once
-from fray.cluster.identity import Identity
 from fray.cluster.worker.agent import Agent
 from fray.cluster.worker.hosts import host_resources
 from fray.cluster.worker.local import LocalLauncher
@@ -37,6 +36,7 @@ from fray.runtime.clock import SystemClock
 from fray.runtime.loopthread import LoopThread
 
 if TYPE_CHECKING:
+    from fray.cluster.identity import Identity
     from fray.cluster.worker.taskfile import TaskFile
     from fray.runtime.process import Process
 
@@ -129,19 +129,10 @@ async def _open_driver(
     cluster = AsyncFrayCluster(process, embedded.address, identity, isolate=use_processes)
 
     async def inside(task: TaskFile) -> AsyncFrayCluster:
-        who = Identity(
-            task.user,
-            task.namespace,
-            job_id=task.job_id,
-            attempt_id=task.attempt_id,
-            incarnation=task.number + 1,
-            task_index=task.task_index,
-            agent_address=task.agent_address,
-        )
         own = AsyncFrayCluster(
             process,
             embedded.address,
-            who,
+            task.identity(),
             lookup_timeout_s=JOB_LOOKUP_TIMEOUT_S,
             isolate=use_processes,
             owns_process=False,

@@ -7,7 +7,7 @@ takes them between the choice and the task's own bind.
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fray.errors import ClusterError
 
@@ -21,11 +21,18 @@ class PortRange:
     Args:
         first: The first port.
         last: The last one, not below the first.
+        is_free: Whether nobody listens at a port; asks the kernel by default.
     """
 
-    def __init__(self, first: int = FIRST_PORT, last: int = LAST_PORT) -> None:
+    def __init__(
+        self,
+        first: int = FIRST_PORT,
+        last: int = LAST_PORT,
+        is_free: Callable[[int], bool] | None = None,
+    ) -> None:
         self._first = first
         self._last = last
+        self._is_free = is_free or _can_bind
         self._next = first
         self._held: dict[int, str] = {}
 
@@ -61,7 +68,7 @@ class PortRange:
         size = self._last - self._first + 1
         for step in range(size):
             port = self._first + (self._next - self._first + step) % size
-            if port not in self._held and _can_bind(port):
+            if port not in self._held and self._is_free(port):
                 self._next = port + 1
                 return port
         return None

@@ -14,9 +14,10 @@ import inspect
 import signal
 import sys
 import traceback
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fray.cluster.blobs import unpack
 from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
@@ -24,6 +25,9 @@ from fray.errors import DeathCause, DeathKind, JobStopped, PayloadError
 from fray.runtime.loopthread import new_event_loop
 from fray.runtime.serialization import loads
 from fray.runtime.tasks import Scope
+
+if TYPE_CHECKING:
+    from fray.cluster.base import AsyncCluster
 
 STOPPED_EXIT_CODE = 128 + signal.SIGTERM
 """What a shell says of a process that SIGTERM ended."""
@@ -57,11 +61,28 @@ async def _run_async(fn: Any, args: Any, kwargs: Any) -> None:
 
 async def _run_actor(task: TaskFile, payload: bytes) -> None:
     from fray.cluster.current import connect
+
+    await serve_actor(task, payload, connect())
+
+
+async def serve_actor(
+    task: TaskFile, payload: bytes, connection: AbstractAsyncContextManager[AsyncCluster]
+) -> None:
+    """Hosts an actor until it stops, or until SIGTERM asks for that.
+
+    Args:
+        task: Which actor.
+        payload: The packed class and arguments.
+        connection: Gives the task's connection to its cluster.
+
+    Raises:
+        BaseException: What its constructor or ``on_start`` raised.
+    """
     from fray.cluster.worker.hosting import host_actor
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with connect() as cluster:
+    async with connection as cluster:
         cell = await host_actor(cluster.system, task, payload)
         async with Scope("actor") as scope:
             stopping = scope.spawn(stop.wait(), name="stop")
@@ -74,6 +95,29 @@ ACTOR_GRACE_S = 3600.0
 """An actor drains as long as it may: the agent's own deadline ends it."""
 
 
+def exit_code_of(exc: BaseException, run_dir: Path) -> int:
+    """The exit code of a task that raised; says why, in the log and to the agent.
+
+    Args:
+        exc: What it raised.
+        run_dir: The attempt's.
+    """
+    if isinstance(exc, JobStopped):
+        return STOPPED_EXIT_CODE
+    if isinstance(exc, SystemExit) and exc.code in (None, 0):
+        return 0
+    write_error(run_dir, exc)
+    if isinstance(exc, SystemExit):
+        if isinstance(exc.code, int):
+            return exc.code
+        print(exc.code, file=sys.stderr)
+    elif isinstance(exc, PayloadError):
+        print(f"fray: {exc}", file=sys.stderr)
+    else:
+        traceback.print_exception(exc)
+    return 1
+
+
 def main() -> int:
     """Entry point; gives the exit code."""
     run_dir = Path(sys.argv[1])
@@ -84,20 +128,8 @@ def main() -> int:
                 runner.run(_run_actor(task, payload))
         else:
             _run_function(payload)
-    except JobStopped:
-        return STOPPED_EXIT_CODE
-    except SystemExit as exc:
-        if exc.code not in (None, 0):
-            write_error(run_dir, exc)
-        raise
-    except PayloadError as exc:
-        print(f"fray: {exc}", file=sys.stderr)
-        write_error(run_dir, exc)
-        return 1
     except BaseException as exc:
-        traceback.print_exc()
-        write_error(run_dir, exc)
-        return 1
+        return exit_code_of(exc, run_dir)
     return 0
 
 

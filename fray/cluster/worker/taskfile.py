@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fray.cluster.identity import Identity
 from fray.runtime.cell import MAILBOX_CALLS_MAX, CellOptions
 from fray.runtime.jsoncodec import json_dumps, json_loads
 
@@ -115,6 +116,18 @@ class TaskFile:
     token_file: str
     isolation: str = "process"
     actor: HostedActor | None = None
+
+    def identity(self) -> Identity:
+        """Who the attempt is towards its cluster."""
+        return Identity(
+            self.user,
+            self.namespace,
+            job_id=self.job_id,
+            attempt_id=self.attempt_id,
+            incarnation=self.number + 1,
+            task_index=self.task_index,
+            agent_address=self.agent_address,
+        )
 
     def write(self, run_dir: Path, payload: bytes) -> None:
         """Writes it, and what it runs, readable by its owner alone.

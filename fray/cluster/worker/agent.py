@@ -19,6 +19,7 @@ import logging
 import os
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ from fray.errors import (
     DeathCause,
     DeathKind,
     FrayError,
+    InvalidRequestError,
     JobNotFoundError,
 )
 from fray.ids import AttemptId
@@ -101,6 +103,8 @@ class Agent:
         launcher: Starts attempts.
         home: Where run directories and logs go.
         token_file: The token that tasks use.
+        remember_boot_id: Told of each new life that begins while this agent runs, so that the next
+            agent of this host goes on with it.
     """
 
     def __init__(
@@ -113,11 +117,14 @@ class Agent:
         launcher: Launcher,
         home: Path,
         token_file: str,
+        remember_boot_id: Callable[[str], None] | None = None,
     ) -> None:
         self._system = system
         self._clock = system.process.clock
         self._spec = spec
         self._boot_id = boot_id
+        self._remember_boot_id = remember_boot_id
+        self._is_new_life = False
         self._controller = controller
         self._launcher = launcher
         self._run = home / "run"
@@ -185,6 +192,8 @@ class Agent:
         while True:
             try:
                 await self._converse()
+            except InvalidRequestError as exc:
+                self._begin_anew(exc)
             except ClusterError as exc:
                 self._note_silence(exc)
                 await self._clock.sleep(RETRY_S)
@@ -192,6 +201,7 @@ class Agent:
     async def _converse(self) -> None:
         """Registers, then reports and listens until the controller is gone or does not know us."""
         orders = await self._fleet.register(RegisterWorker(self._spec, self._boot_id))
+        self._is_new_life = False
         self._heard(orders)
         if orders.standing is not Standing.CURRENT:
             return
@@ -239,6 +249,17 @@ class Agent:
             log.error("no word from the controller for %.0f s: ending all tasks", silent_s)
             self._fence()
 
+    def _begin_anew(self, refusal: InvalidRequestError) -> None:
+        """The controller does not take this host as it is, because it has other resources now.
+
+        Raises:
+            InvalidRequestError: It does not take it in a new life either.
+        """
+        if self._is_new_life:
+            raise refusal
+        log.error("the controller refuses this host, so all its tasks end: %s", refusal)
+        self._fence()
+
     def _heard(self, orders: Orders) -> bool:
         """Takes orders; False if the conversation must begin anew."""
         self._heard_at = self._clock.monotonic()
@@ -255,6 +276,9 @@ class Agent:
     def _fence(self) -> None:
         """This life of the host is over: everything ends, and a new one begins."""
         self._boot_id = self._clock.token(8)
+        self._is_new_life = True
+        if self._remember_boot_id is not None:
+            self._remember_boot_id(self._boot_id)
         self._generation = 0
         self._heard_at = self._clock.monotonic()
         for attempt in list(self._attempts.values()):

@@ -104,7 +104,7 @@ def host_resources(declared: str = "") -> HostShape:
     capacity = Resources(
         cpu_milli=round((_cpus() if wanted.cpu is None else wanted.cpu) * MILLI),
         memory_bytes=parse_bytes(wanted.memory) if wanted.memory else _memory_bytes(),
-        disk_bytes=parse_bytes(wanted.disk) if wanted.disk else shutil.disk_usage(Path("/")).free,
+        disk_bytes=parse_bytes(wanted.disk) if wanted.disk else _disk_bytes(),
         gpus={canonical_gpu(k): round(n * MILLI) for k, n in wanted.gpu.items()},
         tpus=tpus,
     )
@@ -114,6 +114,12 @@ def host_resources(declared: str = "") -> HostShape:
 def _cpus() -> int:
     # Not psutil: importing it would take longer than starting a local cluster.
     return len(os.sched_getaffinity(0))
+
+
+def _disk_bytes() -> int:
+    # The size, not what is free now: a host's capacity may not change while its tasks run, so an
+    # agent that was started again would be refused.
+    return shutil.disk_usage(Path("/")).total
 
 
 def _memory_bytes() -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from fray.actor.system import ActorSystem
 from fray.cluster.connect import bind_host_for, make_process
 from fray.cluster.controller.specs import WorkerSpec
-from fray.cluster.files import write_once
+from fray.cluster.files import write_atomically, write_once
 from fray.cluster.home import ClusterHome
 from fray.cluster.worker.agent import Agent
 from fray.cluster.worker.hosts import host_resources
@@ -46,11 +46,15 @@ def boot_id_of(directory: Path, fresh: str) -> str:
         directory: Where it is remembered.
         fresh: What a new life is called.
     """
-    kernel = Path("/proc/sys/kernel/random/boot_id")
-    boot = kernel.read_text().strip() if kernel.exists() else "unknown"
-    path = directory / f"boot-{boot}"
+    path = _boot_path(directory)
     write_once(path, fresh.encode())
     return path.read_text()
+
+
+def _boot_path(directory: Path) -> Path:
+    kernel = Path("/proc/sys/kernel/random/boot_id")
+    boot = kernel.read_text().strip() if kernel.exists() else "unknown"
+    return directory / f"boot-{boot}"
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -88,6 +92,7 @@ async def serve(options: argparse.Namespace) -> None:
             launcher=SubprocessLauncher(own / "run", clock=process.clock),
             home=own,
             token_file=os.path.abspath(options.token_file),  # noqa: ASYNC240 - no I/O
+            remember_boot_id=lambda boot_id: write_atomically(_boot_path(own), boot_id.encode()),
         )
         await serve_agent(process, agent)
         await agent.ready()

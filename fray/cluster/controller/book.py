@@ -82,10 +82,15 @@ class Book:
     def __repr__(self) -> str:
         return f"<Book generation={self.generation} {self.ledger!r}>"
 
-    @property
-    def failed(self) -> ClusterError | None:
-        """Why nothing can be kept any more; the controller must start anew from its journal."""
-        return self._failed
+    async def until_failed(self) -> None:
+        """Waits until nothing can be kept any more: it must be opened anew from its journal.
+
+        Raises:
+            ClusterError: Why.
+        """
+        while self._failed is None:
+            await self.changed.wait()
+        raise self._failed
 
     async def commit(self, command: Command) -> Applied:
         """Does what a command asks; returns when it is durable.

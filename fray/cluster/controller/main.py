@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import logging
 import signal
+import sys
 from pathlib import Path
 
 from fray.cluster.connect import DEFAULT_PORT, make_process
@@ -17,6 +18,8 @@ from fray.cluster.control import ClusterFacts
 from fray.cluster.controller.journal import SqliteStore
 from fray.cluster.controller.tree import Controller
 from fray.cluster.home import ClusterHome
+from fray.errors import SupervisorFailed
+from fray.runtime.failures import explain
 from fray.runtime.loopthread import new_event_loop
 
 log = logging.getLogger("fray.controller")
@@ -31,13 +34,16 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-async def serve(home: ClusterHome, host: str, port: int) -> None:
+async def serve(home: ClusterHome, host: str, port: int) -> int:
     """Runs a controller until SIGTERM or SIGINT.
 
     Args:
         home: The cluster's directory.
         host: Address to bind.
         port: Port to bind.
+
+    Returns:
+        The exit code: 1 if it failed for good.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -48,23 +54,33 @@ async def serve(home: ClusterHome, host: str, port: int) -> None:
     async with process:
         facts = ClusterFacts(home.name, local=False)
         controller = Controller(process, SqliteStore(home.journal), home.blobs, facts)
-        await controller.start()
+        try:
+            await controller.start()
+        except SupervisorFailed as exc:
+            log.critical("%s", exc)
+            return 1
         home.write_daemon("controller", "", process.address)
         log.info("controller of %s at %s", home.name, process.address)
         try:
-            await stop.wait()
+            stopping = process.scope.spawn(stop.wait(), name="stop")
+            failed = controller.root.stopped
+            await asyncio.wait((stopping, failed), return_when=asyncio.FIRST_COMPLETED)
+            if controller.root.failure is not None:
+                log.critical("%s", explain(controller.root.failure))
+                return 1
         finally:
             home.remove_daemon("controller")
             await controller.close()
+    return 0
 
 
-def main() -> None:
-    """Entry point."""
+def main() -> int:
+    """Entry point; gives the exit code."""
     options = arguments().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve(ClusterHome.at(options.home), options.host, options.port))
+        return runner.run(serve(ClusterHome.at(options.home), options.host, options.port))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

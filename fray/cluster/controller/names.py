@@ -60,7 +60,6 @@ class Names:
         self._table = NameTable(generation, not_before=self._recovered_at)
         self._endpoints: dict[Epoch, Endpoint] = {}
         self._changed = Signal()
-        book.listeners.append(self._on_events)
 
     def __repr__(self) -> str:
         return f"<Names {self._table!r}>"
@@ -230,7 +229,12 @@ class Names:
             return None
         return death_of(self._book, job_id)
 
-    def _on_events(self, events: Sequence[Event]) -> None:
+    def on_events(self, events: Sequence[Event]) -> None:
+        """What has happened in the ledger: names of ended attempts are dropped.
+
+        Args:
+            events: In order.
+        """
         now = self._clock.monotonic()
         for event in events:
             if isinstance(event, AttemptChanged) and event.state not in LIVE:

@@ -1,23 +1,29 @@
-"""The controller: actors around one book.
+"""The controller: a supervision tree of actors around one book.
 
 ::
 
-    controller
-    ├── book          the ledger and its journal; everything after it depends on it
-    └── services      names, fleet, jobs, scheduler, sessions, blobs
+    controller (rest_for_one)
+    ├── book          the ledger and its journal; everything after it starts again with it
+    ├── names         who has which name
+    └── services (one_for_one)
+        ├── jobs, sessions, blobs
+        ├── scheduler
+        └── fleet     last: agents come only when all is there
 
 The services read the book's ledger and send it commands. They keep nothing that they could not
-find again in the ledger, or be told again.
+find again in the ledger, or be told again; so one that fails is simply started again. A book that
+can write no more takes all down and starts anew from the journal.
 """
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fray.cluster.blobs import BlobStore
+from fray.cluster.control import ClusterFacts
 from fray.cluster.controller.blobs import Blobs
 from fray.cluster.controller.book import Book
 from fray.cluster.controller.fleet import Fleet
@@ -26,19 +32,26 @@ from fray.cluster.controller.names import Names
 from fray.cluster.controller.scheduler import Scheduler
 from fray.cluster.controller.sessions import Sessions
 from fray.errors import DeathCause, DeathKind
-from fray.runtime.cell import Cell, CellOptions
+from fray.runtime.cell import CellOptions
+from fray.runtime.children import Child, ChildSpec, StartChild, TaskChild
 from fray.runtime.payload import Codec
+from fray.runtime.restart import RestartPolicy, Strategy
+from fray.runtime.supervisor import Supervisor, supervisor_child
 from fray.runtime.tasks import Scope
 
 if TYPE_CHECKING:
-    from fray.cluster.control import ClusterFacts
     from fray.cluster.controller.journal import Store
     from fray.runtime.process import Process
 
-log = logging.getLogger(__name__)
-
 CONTROL_CELL = CellOptions(max_concurrency=100_000, codec=Codec.JSON)
 """Actors of the control plane: their methods wait a lot, and none waits for another."""
+
+STOPPING = DeathCause(DeathKind.STOPPED, "the controller is shutting down")
+RESTARTING = DeathCause(DeathKind.STOPPED, "this service of the controller starts again")
+
+RESTARTS = 5
+PERIOD_S = 60.0
+"""A controller that fails more often than this ends, and says why: its journal outlives it."""
 
 
 class Controller:
@@ -49,6 +62,9 @@ class Controller:
         store: Where the ledger is kept.
         blobs: Where blobs are kept.
         facts: What this cluster is.
+
+    Attributes:
+        root: The supervision tree.
     """
 
     def __init__(self, process: Process, store: Store, blobs: Path, facts: ClusterFacts) -> None:
@@ -56,52 +72,111 @@ class Controller:
         self._store = store
         self._blobs = blobs
         self._facts = facts
-        self._scope = Scope("controller")
-        self._cells: list[Cell] = []
-        self.book: Book | None = None
+        self._book: Book | None = None
+        self._names: Names | None = None
+        self.root = Supervisor(
+            "controller",
+            [
+                ChildSpec("book", self._start_book),
+                ChildSpec("names", self._service("names", self._make_names)),
+                ChildSpec("services", supervisor_child(self._services), stop_grace_s=float("inf")),
+            ],
+            clock=process.clock,
+            policy=self._policy(Strategy.REST_FOR_ONE),
+        )
 
     def __repr__(self) -> str:
-        return f"<Controller {self._facts.name} at {self._process.address}>"
+        return f"<Controller {self._facts.name} at {self._process.address}: {self.root!r}>"
+
+    @property
+    def book(self) -> Book:
+        """The ledger and its journal, as of the last start."""
+        assert self._book is not None, "the controller has not been started"
+        return self._book
 
     async def start(self) -> None:
         """Recovers the ledger and opens for business.
 
         Raises:
-            ClusterError: The journal cannot be read.
+            SupervisorFailed: The journal cannot be read, or something else keeps failing.
         """
-        clock = self._process.clock
-        book = self.book = await Book.open(self._store, clock)
-        names = Names(book, clock, book.generation)
-        fleet = Fleet(book, clock)
-        sessions = Sessions(book, clock, self._facts)
-        scheduler = Scheduler(book, clock)
-        await self._host("names", names)
-        await self._host("jobs", Jobs(book, names, clock))
-        await self._host("sessions", sessions)
-        await self._host("blobs", Blobs(BlobStore(self._blobs)))
-        for name, run in (
-            ("names", names.run),
-            ("fleet", fleet.run),
-            ("sessions", sessions.run),
-            ("scheduler", scheduler.run),
-        ):
-            self._scope.spawn(run(), name=name)
-        await self._host("fleet", fleet)  # last: agents come only when all is there
-
-    async def _host(self, name: str, instance: Any) -> None:
-        cell = self._process.host(f"{name}/1", label=name, options=CONTROL_CELL)
-        make: Callable[[], Any] = lambda: instance  # noqa: E731 - a factory, as cells want one
-        await cell.start(make)
-        self._cells.append(cell)
+        await self.root.start()
 
     async def close(self) -> None:
         """Ends the actors; the ledger is kept."""
-        cause = DeathCause(DeathKind.STOPPED, "the controller is shutting down")
-        for cell in reversed(self._cells):
-            cell.kill(cause)
-        await self._scope.close()
-        if self.book is not None:
-            await self.book.close()
+        await self.root.stop(STOPPING)
+        if self._book is not None:
+            await self._book.close()
+
+    # ---- the children
+
+    @staticmethod
+    def _policy(strategy: Strategy) -> RestartPolicy:
+        return RestartPolicy(strategy, max_restarts=RESTARTS, period_s=PERIOD_S)
+
+    def _services(self) -> Supervisor:
+        clock = self._process.clock
+
+        def names() -> Names:
+            assert self._names is not None
+            return self._names
+
+        makers: dict[str, Callable[[], Any]] = {
+            "jobs": lambda: Jobs(self.book, names(), clock),
+            "sessions": lambda: Sessions(self.book, clock, self._facts),
+            "blobs": lambda: Blobs(BlobStore(self._blobs)),
+            "scheduler": lambda: Scheduler(self.book, clock),
+            "fleet": lambda: Fleet(self.book, clock),
+        }
+        return Supervisor(
+            "services",
+            [ChildSpec(name, self._service(name, make)) for name, make in makers.items()],
+            clock=clock,
+            policy=self._policy(Strategy.ONE_FOR_ONE),
+        )
+
+    async def _start_book(self) -> Child:
+        book = self._book = await Book.open(self._store, self._process.clock)
+        return TaskChild(book.until_failed, name="book")
+
+    def _make_names(self) -> Names:
+        book = self.book
+        names = self._names = Names(book, self._process.clock, book.generation)
+        book.listeners[:] = [names.on_events]  # in place of those of its predecessor
+        return names
+
+    def _service(self, name: str, make: Callable[[], Any]) -> StartChild:
+        """A service: an actor that can be called, and what it does by itself, if anything."""
+
+        async def start() -> Child:
+            target = f"{name}/1"
+            left = self._process.cells.get(target)
+            if left is not None:
+                left.kill(RESTARTING)
+            instance = make()
+            cell = self._process.host(target, label=name, options=CONTROL_CELL)
+            await cell.start(lambda: instance)
+
+            async def run() -> None:
+                async with Scope(name, _told_below) as scope:
+                    loops = [scope.spawn(instance.run())] if hasattr(instance, "run") else []
+                    try:
+                        await asyncio.wait(
+                            (cell.stopped, *loops), return_when=asyncio.FIRST_COMPLETED
+                        )
+                        for loop in loops:
+                            if loop.done():
+                                loop.result()
+                    finally:
+                        cell.kill(RESTARTING)
+
+            return TaskChild(run, name=name)
+
+        return start
+
+
+def _told_below(name: str, exc: BaseException) -> None:
+    """A service's loop failed: whoever waits for it raises that."""
 
 
 __all__ = ["CONTROL_CELL", "Controller"]

@@ -55,8 +55,7 @@ LOG_WAIT_S = 5.0
 """How long one question for more output waits; then the job's state is looked at again."""
 
 SESSION_TTL_S = 60.0
-SESSION_RENEW_S = 15.0
-"""A driver's actors end a minute after its last sign of life."""
+"""A driver's actors end a minute after its last sign of life; it gives four in that time."""
 
 
 class AsyncFrayCluster(AsyncCluster):
@@ -70,6 +69,7 @@ class AsyncFrayCluster(AsyncCluster):
         isolate: Whether everything gets a process of its own unless it says otherwise: not on the
             local cluster.
         owns_process: Whether closing the connection closes the process.
+        session_ttl_s: How long a driver's actors outlive its last sign of life, in seconds, > 0.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class AsyncFrayCluster(AsyncCluster):
         lookup_timeout_s: float = 0.0,
         isolate: bool = True,
         owns_process: bool = True,
+        session_ttl_s: float = SESSION_TTL_S,
     ) -> None:
         self.identity = identity
         self.isolate = isolate
@@ -88,6 +89,7 @@ class AsyncFrayCluster(AsyncCluster):
         self._address = address
         self._process = process
         self._owns_process = owns_process
+        self._session_ttl_s = session_ttl_s
         # The callers of the controller need a system, and the system needs its directory.
         plain = ActorSystem(process, None, namespace="")
         self._plain = plain
@@ -128,14 +130,14 @@ class AsyncFrayCluster(AsyncCluster):
         self.local = (await self.sessions.facts()).local
         self._directory.attach(self.system)
         if self.identity.session_id:
-            await self.sessions.renew(self.identity.session_id, SESSION_TTL_S)
+            await self.sessions.renew(self.identity.session_id, self._session_ttl_s)
             self.system.spawn(self._keep_session(), "session")
 
     async def _keep_session(self) -> None:
         while True:
-            await self._process.clock.sleep(SESSION_RENEW_S)
+            await self._process.clock.sleep(self._session_ttl_s / 4)
             try:
-                await self.sessions.renew(self.identity.session_id, SESSION_TTL_S)
+                await self.sessions.renew(self.identity.session_id, self._session_ttl_s)
             except FrayError as exc:  # the controller is away; it is told again in a while
                 _note(exc)
 

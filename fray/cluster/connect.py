@@ -6,7 +6,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from fray.cluster.client import AsyncFrayCluster
+from fray.cluster.client import SESSION_TTL_S, AsyncFrayCluster
 from fray.runtime.auth import TokenAuthenticator
 from fray.runtime.clock import Clock, SystemClock
 from fray.runtime.process import Process
@@ -65,6 +65,7 @@ async def open_cluster(
     *,
     lookup_timeout_s: float = 0.0,
     label: str = "driver",
+    session_ttl_s: float = SESSION_TTL_S,
 ) -> AsyncFrayCluster:
     """Connects to a controller, on the running loop.
 
@@ -74,6 +75,7 @@ async def open_cluster(
         identity: Who connects.
         lookup_timeout_s: How long look-ups wait for a name.
         label: For people.
+        session_ttl_s: How long a driver's actors outlive its last sign of life, in seconds, > 0.
 
     Raises:
         ClusterUnavailable: Nobody answers there, or we are not let in.
@@ -81,7 +83,13 @@ async def open_cluster(
     host = bind_host_for(address)
     process = make_process(token, host=host, label=label)
     await process.start()
-    cluster = AsyncFrayCluster(process, address, identity, lookup_timeout_s=lookup_timeout_s)
+    cluster = AsyncFrayCluster(
+        process,
+        address,
+        identity,
+        lookup_timeout_s=lookup_timeout_s,
+        session_ttl_s=session_ttl_s,
+    )
     try:
         await cluster.open()
     except BaseException:

@@ -25,6 +25,7 @@ from fray.errors import (
     ActorDied,
     ActorUnavailable,
     ClusterUnavailable,
+    ConnectionRefused,
     DeadlineExceeded,
     DeathCause,
 )
@@ -427,6 +428,7 @@ class ControlRoute(Route):
         self.address = address
         self.timeout_s = timeout_s
         self._returns = _returns_of(interface)
+        self._has_answered = False
         self._set((Endpoint(actor, 1, "", address),))
 
     def encode(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
@@ -435,6 +437,7 @@ class ControlRoute(Route):
 
     def decode(self, method: str, payload: Payload) -> Any:
         """See `Route.decode`."""
+        self._has_answered = True
         return json_loads(payload.data, self._returns[method])
 
     def failed(self, future: ActorFuture[Any], exc: BaseException) -> None:
@@ -445,6 +448,10 @@ class ControlRoute(Route):
             return
         if self.system.closed:
             future.fail(ClusterUnavailable(f"{self.label}: the connection was closed"))
+            return
+        refusal = _refusal(exc)
+        if refusal is not None and not self._has_answered:
+            future.fail(refusal)  # a wrong token or address stays wrong
             return
         pause_s = RETRY_PAUSES_S[min(future.attempts, len(RETRY_PAUSES_S) - 1)]
         future.attempts += 1
@@ -464,6 +471,14 @@ class ControlRoute(Route):
             future.fail(ClusterUnavailable(f"{self.label}: the connection was closed"))
         elif not future.done():
             self._dispatch(future)
+
+
+def _refusal(exc: BaseException) -> ConnectionRefused | None:
+    """Why we are not let in, where that is what went wrong; a server's own trouble passes."""
+    cause = exc.__cause__
+    if isinstance(cause, ConnectionRefused) and cause.status < 500:
+        return cause
+    return None
 
 
 class _Control:

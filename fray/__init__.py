@@ -13,7 +13,6 @@ The layers, each of which knows only those below it::
 
 from typing import TYPE_CHECKING
 
-from fray.version import __version__
 from fray.actor import (
     ActorFuture,
     ActorHandle,
@@ -41,6 +40,7 @@ from fray.errors import (
     RemoteError,
     remote_error,
 )
+from fray.version import __version__
 
 if TYPE_CHECKING:
     from fray.actor.system import ActorSystem

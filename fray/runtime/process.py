@@ -15,7 +15,6 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fray.version import __version__
 from fray.errors import ActorUnavailable, BlockingCallError, DeathCause, DeathKind, Started
 from fray.ids import ProcessId
 from fray.runtime.blocking import check_stopped, wait
@@ -24,6 +23,7 @@ from fray.runtime.cell import Cell, CellOptions
 from fray.runtime.hello import Hello
 from fray.runtime.peers import Peers
 from fray.runtime.tasks import Scope
+from fray.version import __version__
 
 if TYPE_CHECKING:
     from fray.errors import CallError

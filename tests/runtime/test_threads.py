@@ -42,7 +42,7 @@ def either(request: pytest.FixtureRequest) -> Iterator[Threads]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110 - threads have nothing to tell the loop with
+        while not condition():
             await asyncio.sleep(0.001)
 
 

@@ -251,7 +251,7 @@ def test_a_frozen_process_is_named_in_the_report_of_a_deadlock():
 def test_a_livelock_is_reported_with_what_ran(delay_s: float):
     async def main(sim: Simulation):
         async def spin():
-            while True:  # noqa: ASYNC110 - what is tested
+            while True:
                 await asyncio.sleep(delay_s)
 
         await asyncio.create_task(spin(), name="spinner")
@@ -275,7 +275,7 @@ def test_timers_without_delay_are_a_livelock_too():
 def test_a_test_that_would_tick_for_ever_ends_at_the_time_limit():
     async def main(sim: Simulation):
         async def tick():
-            while True:  # noqa: ASYNC110 - what is tested
+            while True:
                 await asyncio.sleep(5)
 
         async with asyncio.TaskGroup() as group:
@@ -289,7 +289,7 @@ def test_a_test_that_would_tick_for_ever_ends_at_the_time_limit():
 
 def test_a_simulation_that_takes_too_long_in_reality_is_given_up():
     async def main(sim: Simulation):
-        while True:  # noqa: ASYNC110 - what is tested
+        while True:
             await asyncio.sleep(1e-6)
 
     with pytest.raises(SimTimeLimit, match=r"0\.01 s of real time are over"):

@@ -70,7 +70,7 @@ class SimHarness:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(3600):
-            while not condition():  # noqa: ASYNC110 - nobody sets an event
+            while not condition():
                 await asyncio.sleep(0.01)
 
 

@@ -85,7 +85,7 @@ class SubprocessHarness:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE_S):
-            while not condition():  # noqa: ASYNC110 - of another process: nobody sets an event
+            while not condition():
                 await asyncio.sleep(0.002)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -41,12 +42,13 @@ if TYPE_CHECKING:
     from fray.actor.options import ActorOptions
     from fray.actor.system import ActorSystem
     from fray.cluster.identity import Identity
+    from fray.runtime.peer import Peer
 
 log = logging.getLogger(__name__)
 
 RENEW_S = 5.0
-"""How often a process renews its names, all in one call. After a controller was started again its
-names are known again within this time."""
+"""How often a process renews its names, all in one call; at once where the link to the controller
+was lost, for a controller that was started again knows no names."""
 
 OBITUARY_WAIT_S = 3.0
 """How long an agent may take to learn why a process of its host is gone."""
@@ -82,6 +84,7 @@ class ClusterDirectory:
         self._isolate = isolate
         self._system: ActorSystem | None = None
         self._claims: dict[tuple[str, str, str], NameClaim] = {}
+        self._controller_lost = asyncio.Event()
         self._agents: dict[str, AgentApi] = {}
         self._scope = Scope("names")
 
@@ -92,10 +95,17 @@ class ClusterDirectory:
             system: The system.
         """
         self._system = system
+        system.process.peers.on_lost.append(self._on_lost)
         self._scope.spawn(self._renew(), name="renew")
+
+    def _on_lost(self, peer: Peer) -> None:
+        if peer.link.remote == self._cluster_address:
+            self._controller_lost.set()
 
     async def close(self) -> None:
         """Stops renewing, and gives up what this process has registered."""
+        if self._system is not None:
+            self._system.process.peers.on_lost.remove(self._on_lost)
         await self._scope.close()
         claims, self._claims = list(self._claims.values()), {}
         for claim in claims:
@@ -105,7 +115,12 @@ class ClusterDirectory:
         assert self._system is not None
         process = self._system.process
         while True:
-            await process.clock.sleep(RENEW_S)
+            try:
+                async with asyncio.timeout(RENEW_S):
+                    await self._controller_lost.wait()
+            except TimeoutError:
+                pass  # it is time to renew anyway
+            self._controller_lost.clear()
             if self._claims:
                 try:
                     await self._names.renew(process.process_id, list(self._claims.values()))

@@ -70,6 +70,9 @@ class Peers:
         transport: Opens links.
         cells: The actors hosted here, by target.
         scope: Owns the dialling tasks.
+
+    Attributes:
+        on_lost: Told, each, of every peer that was open and is no more; they must not raise.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Peers:
         self._dials: dict[str, _Dial] = {}
         self._mine: dict[Peer, _Dial] = {}
         self._closed = False
+        self.on_lost: list[Callable[[Peer], None]] = []
 
     def __repr__(self) -> str:
         return f"<Peers open={list(self._by_process.values())} dialling={list(self._dials)}>"
@@ -288,6 +292,8 @@ class Peers:
             del self._by_process[remote.process_id]
         for address in [a for a, known in self._by_address.items() if known is peer]:
             del self._by_address[address]
+        for tell in self.on_lost:
+            tell(peer)
 
     def _lost_early(self, peer: Peer) -> None:
         """A link ended before its other side said who it is: whoever dialled need not wait."""

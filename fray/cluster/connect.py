@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fray.cluster.client import SESSION_TTL_S, AsyncFrayCluster
+from fray.cluster.identity import JOB_LOOKUP_TIMEOUT_S
 from fray.runtime.auth import TokenAuthenticator
 from fray.runtime.clock import Clock, SystemClock
 from fray.runtime.process import Process
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from fray.cluster.identity import Identity
 
 DEFAULT_PORT = 50051
-
-JOB_LOOKUP_TIMEOUT_S = 30.0
-"""Inside a job a look-up waits for a name that its group is about to register."""
 
 
 def make_process(

@@ -154,7 +154,7 @@ def check_resources(value: object, where: str) -> Mapping[str, Any]:
         raise UsageFailure(f"{where}.cpu must be a number of CPUs, not {cpu!r}")
     for name in ("memory", "disk"):
         try:
-            parse_bytes(table.get(name, 0), what=f"{where}.{name}")
+            parse_bytes(_text(table, name, f"{where}.") or 0, what=f"{where}.{name}")
         except InvalidRequestError as exc:
             raise UsageFailure(str(exc)) from exc
     _check_gpus(table.get("gpu", {}), f"{where}.gpu")

@@ -195,7 +195,7 @@ async def connection(
     *,
     namespace: str | None = None,
     fresh_namespace: bool = False,
-    timeout_s: float = CONNECT_TIMEOUT_S,
+    timeout_s: float | None = None,
 ) -> AsyncGenerator[AsyncFrayCluster]:
     """A connection to a cluster, or a cluster inside this process.
 
@@ -203,7 +203,7 @@ async def connection(
         place: Which cluster.
         namespace: See `fray.connect`.
         fresh_namespace: See `fray.connect`.
-        timeout_s: How long the controller may take to answer, in seconds.
+        timeout_s: How long the controller may take to answer, in seconds; None for as usual.
 
     Raises:
         Failure: It does not answer.
@@ -211,6 +211,8 @@ async def connection(
     """
     import fray
 
+    if timeout_s is None:
+        timeout_s = CONNECT_TIMEOUT_S
     if place.home is not None:
         # This process speaks to one cluster, and its home is known better than what is set.
         os.environ["FRAY_TOKEN_FILE"] = str(place.home.token_path)

@@ -27,12 +27,16 @@ if TYPE_CHECKING:
     from fray.cluster.types import JobRequest
     from fray.errors import DeathCause
     from fray.ids import JobId
+    from fray.runtime.clock import Clock
 
 PENDING_LOOK_S = 0.5
 RUNNING_LOOK_S = 2.0
 """How long one question for a job's end waits: its progress is shown in between."""
 
 OBITUARY_TIMEOUT_S = 3.0
+
+AWAY_MAX_S = 600.0
+"""How long a controller may be away before the command gives up; the job goes on in any case."""
 
 OUTPUT_GRACE_S = 10.0
 """How long the rest of an ended job's output may take without a line, before it is given up."""
@@ -73,9 +77,13 @@ class Foreground:
         cluster: Where it runs.
         request: The job.
         view: Shows it.
+        clock: For how long the cluster is away.
     """
 
-    def __init__(self, cluster: AsyncFrayCluster, request: JobRequest, view: View) -> None:
+    def __init__(
+        self, cluster: AsyncFrayCluster, request: JobRequest, view: View, clock: Clock
+    ) -> None:
+        self._clock = clock
         self._cluster = cluster
         self._request = request
         self._view = view
@@ -94,7 +102,7 @@ class Foreground:
             ``left`` is set.
 
         Raises:
-            FrayError: It was not accepted.
+            FrayError: It was not accepted, or the cluster is away for good.
             OutputClosed: Nobody reads stdout any more; the job was told to stop.
         """
         self._main = asyncio.current_task()
@@ -147,16 +155,20 @@ class Foreground:
             self._printer.close()
 
     async def _watch(self, job_id: JobId) -> JobReport:
+        heard_at = self._clock.monotonic()
         away = False
         wait_s = PENDING_LOOK_S
         while True:
             try:
                 report = await self._cluster.jobs.wait(job_id, wait_s=wait_s)
-            except ClusterUnavailable:
+            except ClusterUnavailable as exc:
+                if self._clock.monotonic() - heard_at > AWAY_MAX_S:
+                    raise ClusterUnavailable(f"{exc}; {job_id} may still run") from exc
                 if not away:
                     self._view.told("the controller does not answer; the job goes on without it")
                 away = True
                 continue
+            heard_at = self._clock.monotonic()
             away = False
             self._view.progress(report)
             if report.status.finished():
@@ -256,6 +268,7 @@ async def lines_of(
         ClusterUnavailable: The cluster does not answer; not raised while following.
     """
     shown: Counter[tuple[int, int]] = Counter()
+    over = False
     while True:
         before = Counter(shown)
         try:
@@ -270,9 +283,10 @@ async def lines_of(
         except ClusterUnavailable as exc:
             if not follow:
                 raise
-            if await _is_over(cluster, job_id):
+            if over:
                 tell(f"the rest of the output cannot be read: {exc}")
                 return
+            over = await _is_over(cluster, job_id)  # then all of it is there, for one more try
 
 
 async def _is_over(cluster: AsyncFrayCluster, job_id: JobId) -> bool:

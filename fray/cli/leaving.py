@@ -14,6 +14,7 @@ from fray.runtime.clock import SystemClock
 if TYPE_CHECKING:
     from fray.cluster.client import AsyncFrayCluster
     from fray.cluster.home import Daemon
+    from fray.ids import JobId
     from fray.runtime.clock import Clock
 
 DAEMON_GRACE_S = 15.0
@@ -42,6 +43,7 @@ async def bring_down(name: str | None, *, grace_s: float, as_json: bool) -> int:
         raise Failure(f"there is no cluster {name!r} on this machine (known: {known})")
     clock = SystemClock()
     async with daemons.locked(home, clock):
+        await _end_orphans(home, clock)
         stopped_jobs = await _stop_jobs(home, clock, grace_s)
         ended: list[Daemon] = []
         # Workers first: they tell the controller how their tasks ended.
@@ -52,34 +54,50 @@ async def bring_down(name: str | None, *, grace_s: float, as_json: bool) -> int:
     return _told_down(home, stopped_jobs, ended, as_json)
 
 
-async def _stop_jobs(home: ClusterHome, clock: Clock, grace_s: float) -> list[str]:
+async def _end_orphans(home: ClusterHome, clock: Clock) -> None:
+    """Ends what still runs of workers that were killed: nobody else would."""
+    from fray.cluster.worker.subprocesses import SubprocessLauncher
+
+    for folder in sorted((home.path / "workers").glob("*")):
+        worker = home.daemon("worker", folder.name)
+        if worker is not None and (worker.alive or not worker.is_here):
+            continue
+        launcher = SubprocessLauncher(folder / "run", clock=clock)
+        await launcher.adopt()
+        await launcher.close(kill=True)
+
+
+async def _stop_jobs(home: ClusterHome, clock: Clock, grace_s: float) -> list[JobId]:
     """Stops all jobs of a cluster whose controller runs here; gives their ids."""
     controller = home.daemon("controller")
     if controller is None or not controller.alive:
         return []
+    # Without a worker nobody would stop them: they are known to have ended when there is one again.
+    has_worker = any(daemon.alive for daemon in home.daemons() if daemon.kind == "worker")
     try:
         async with connection(Place(SCHEME + controller.address, home)) as cluster:
-            return await _stop_all(cluster, clock, grace_s)
+            return await _stop_all(cluster, clock, grace_s, wait=has_worker)
     except Failure as exc:
         note(f"{exc}; its jobs end with their workers")
         return []
 
 
-async def _stop_all(cluster: AsyncFrayCluster, clock: Clock, grace_s: float) -> list[str]:
-    stopped: list[str] = []
+async def _stop_all(
+    cluster: AsyncFrayCluster, clock: Clock, grace_s: float, *, wait: bool
+) -> list[JobId]:
+    stopped: list[JobId] = []
     for report in await cluster.jobs.jobs(None, None):
         if not report.status.finished():
             await cluster.jobs.stop(report.job_id, "`fray down`", grace_s)
             stopped.append(report.job_id)
     deadline = clock.monotonic() + grace_s + JOBS_MARGIN_S
-    for job_id in list(stopped):
-        left_s = max(0.0, deadline - clock.monotonic())
-        await cluster.jobs.wait(job_id, wait_s=left_s)  # pyright: ignore[reportArgumentType]
+    for job_id in stopped if wait else ():
+        await cluster.jobs.wait(job_id, wait_s=max(0.0, deadline - clock.monotonic()))
     return stopped
 
 
 def _told_down(
-    home: ClusterHome, stopped_jobs: list[str], ended: list[Daemon], as_json: bool
+    home: ClusterHome, stopped_jobs: list[JobId], ended: list[Daemon], as_json: bool
 ) -> int:
     if as_json:
         print_json(

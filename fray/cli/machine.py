@@ -69,12 +69,16 @@ async def bring_up(wanted: Wanted, *, as_json: bool) -> int:
     async with daemons.locked(home, clock):
         home.token()
         earlier = load_settings(home)
+        _refuse_changes(home, wanted, earlier)
+        host = wanted.host or (earlier.host if earlier else DEFAULT_HOST)
+        controller, controller_is_new = await _controller(
+            home, host, wanted.port, earlier.port if earlier else 0, clock
+        )
         settings = Settings(
-            host=wanted.host or (earlier.host if earlier else DEFAULT_HOST),
+            host=host,
+            port=split_address(controller.address)[1],
             worker=wanted.worker if wanted.is_told or earlier is None else earlier.worker,
         )
-        _refuse_changes(home, wanted, earlier)
-        controller, controller_is_new = await _controller(home, wanted, settings, clock)
         save_settings(home, settings)
         worker: Daemon | None = None
         worker_is_new = False
@@ -117,22 +121,20 @@ def _refuse_changes(home: ClusterHome, wanted: Wanted, earlier: Settings | None)
 
 
 async def _controller(
-    home: ClusterHome, wanted: Wanted, settings: Settings, clock: Clock
+    home: ClusterHome, host: str, wanted_port: int | None, last_port: int, clock: Clock
 ) -> tuple[Daemon, bool]:
     """The running controller, and whether it was started now."""
     last = home.daemon("controller")
     if last is not None and last.alive:
         return last, False
-    port = wanted.port
+    port = wanted_port
     if port is None and last is not None:
-        port = split_address(last.address)[1]  # where everybody who knows the cluster looks for it
+        port = split_address(last.address)[1]  # it was killed
     if port is None:
-        port = DEFAULT_PORT if daemons.is_free(settings.host, DEFAULT_PORT) else 0
-    elif port and not daemons.is_free(settings.host, port):
-        raise Failure(
-            f"port {port} of {settings.host} is taken by another process; --port chooses another"
-        )
-    command = daemons.controller_command(home, settings.host, port)
+        port = last_port or (DEFAULT_PORT if daemons.is_free(host, DEFAULT_PORT) else 0)
+    if port and not daemons.is_free(host, port):
+        raise Failure(f"port {port} of {host} is taken by another process; --port chooses another")
+    command = daemons.controller_command(home, host, port)
     return await daemons.start(home, "controller", "", command, clock), True
 
 

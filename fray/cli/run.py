@@ -168,10 +168,11 @@ async def _follow(place: Place, request: JobRequest, namespace: str | None, as_j
 
     if place.is_local:
         activate_interpreter(os.environ)
-    view = JsonView() if as_json else TextView(SystemClock())
+    clock = SystemClock()
+    view = JsonView() if as_json else TextView(clock)
     try:
         async with connection(place, namespace=namespace, fresh_namespace=not namespace) as cluster:
-            foreground = Foreground(cluster, request, view)
+            foreground = Foreground(cluster, request, view, clock)
             code = await foreground.run()
     finally:
         view.close()

@@ -23,10 +23,12 @@ class Settings:
 
     Attributes:
         host: Where the controller listens.
+        port: Likewise: where everybody who knows the cluster looks for it. 0 for not yet known.
         worker: The worker that comes with it; None for none.
     """
 
     host: str = DEFAULT_HOST
+    port: int = 0
     worker: WorkerSettings | None = field(default_factory=WorkerSettings)
 
 
@@ -40,7 +42,7 @@ def load_settings(home: ClusterHome) -> Settings | None:
         record: Any = orjson.loads((home.path / SETTINGS_FILE).read_bytes())
         worker = record["worker"]
         known = None if worker is None else WorkerSettings(worker["name"], worker["resources"])
-        return Settings(str(record["host"]), known)
+        return Settings(str(record["host"]), int(record["port"]), known)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -57,7 +59,7 @@ def save_settings(home: ClusterHome, settings: Settings) -> None:
     """
     worker = settings.worker
     known = None if worker is None else {"name": worker.name, "resources": worker.resources}
-    record = {"host": settings.host, "worker": known}
+    record = {"host": settings.host, "port": settings.port, "worker": known}
     write_atomically(home.path / SETTINGS_FILE, orjson.dumps(record))
 
 

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fray.cli.errors import UsageFailure
+from fray.cli.requests import RunArguments, job_request, parse_gpus, parse_variables
+from fray.cluster.devices import CpuConfig, GpuConfig, TpuConfig
+
+if TYPE_CHECKING:
+    from fray.cluster.types import JobRequest
+
+
+@pytest.fixture
+def cwd(tmp_path: Path) -> Path:
+    for name in ("train.py", "project/src/train.py", "odd name!.py"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def ask(cwd: Path, *command: str, environ: Mapping[str, str] | None = None, **fields: Any):
+    arguments = RunArguments(command=command, **fields)
+    return job_request(arguments, cwd=cwd, environ=environ or {})
+
+
+def command_of(request: JobRequest) -> list[str]:
+    binary = request.entrypoint.binary_entrypoint
+    assert binary is not None
+    return [binary.command, *binary.args]
+
+
+def test_script_runs_under_python_with_its_arguments(cwd: Path) -> None:
+    request = ask(cwd, "train.py", "--lr", "3")
+    assert command_of(request) == ["python", "train.py", "--lr", "3"]
+    assert request.name == "train"
+    assert request.environment is not None
+    assert request.environment.workspace == str(cwd)
+
+
+def test_program_runs_as_it_is(cwd: Path) -> None:
+    request = ask(cwd, "/bin/echo", "hi", is_program=True)
+    assert command_of(request) == ["/bin/echo", "hi"]
+    assert request.name == "echo"
+
+
+def test_script_behind_two_dashes_is_a_program(cwd: Path) -> None:
+    assert command_of(ask(cwd, "./train.py", is_program=True)) == ["./train.py"]
+
+
+def test_script_is_seen_from_here_and_runs_in_the_project_folder(cwd: Path) -> None:
+    request = ask(cwd, "project/src/train.py", working_dir=Path("project"))
+    assert command_of(request) == ["python", "src/train.py"]
+
+
+def test_script_may_be_named_from_the_project_folder(cwd: Path) -> None:
+    request = ask(cwd, "src/train.py", working_dir=Path("project"))
+    assert command_of(request) == ["python", "src/train.py"]
+
+
+def test_script_outside_of_the_project_folder_keeps_its_whole_path(cwd: Path) -> None:
+    request = ask(cwd, "train.py", working_dir=Path("project"))
+    assert command_of(request) == ["python", str(cwd / "train.py")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"command": ()}, "nothing to run"),
+        ({"command": ("gone.py",)}, "no script 'gone.py'"),
+        ({"command": ("train.py",), "working_dir": Path("gone")}, "--working-dir: there is no"),
+        ({"command": ("train.py",), "gpus": "2", "tpu": "v6e-8"}, "exclude each other"),
+        ({"command": ("train.py",), "tpu": "v5e-16"}, "did you mean 'v5litepod-16'"),
+        ({"command": ("train.py",), "memory": "lots"}, "ram must be a number with a unit"),
+        ({"command": ("train.py",), "name": "a b"}, "must not contain spaces"),
+        ({"command": ("train.py",), "max_retries": -2}, "max_retries_failure"),
+        ({"command": ("train.py",), "replicas": 0}, "replicas must be"),
+    ],
+)
+def test_what_makes_no_sense_is_wrong_usage(cwd: Path, fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageFailure, match=told) as raised:
+        job_request(RunArguments(**fields), cwd=cwd, environ={})
+    assert raised.value.exit_code == 2
+
+
+def test_names_that_jobs_cannot_have_are_cleaned(cwd: Path) -> None:
+    assert ask(cwd, "odd name!.py").name == "odd-name"
+    assert ask(cwd, "..", is_program=True).name == "job"
+
+
+def test_every_resource_arrives(cwd: Path) -> None:
+    request = ask(
+        cwd,
+        "train.py",
+        name="big",
+        cpus=2.5,
+        memory="8g",
+        gpus="H100:8",
+        replicas=3,
+        max_retries=2,
+        regions=["us-central1"],
+        detach=True,
+    )
+    resources = request.resources
+    assert (request.name, request.max_retries_failure, request.detached) == ("big", 2, True)
+    assert (resources.cpu, resources.ram, resources.replicas) == (2.5, "8g", 3)
+    assert resources.device == GpuConfig("H100", count=8)
+    assert resources.regions == ["us-central1"]
+
+
+def test_tpu_is_asked_for_by_its_type(cwd: Path) -> None:
+    assert ask(cwd, "train.py", tpu="v5litepod-16").resources.device == TpuConfig("v5litepod-16")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("2", GpuConfig("auto", count=2)),
+        ("0.5", GpuConfig("auto", count=0.5)),
+        (".5", GpuConfig("auto", count=0.5)),
+        ("H100", GpuConfig("H100", count=1)),
+        ("H100:8", GpuConfig("H100", count=8)),
+    ],
+)
+def test_gpus_are_read(text: str, wanted: GpuConfig) -> None:
+    assert parse_gpus(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["H100:", ":8", "H100:x", "1.5", "H100:-1", "", "H100:nan"])
+def test_odd_gpus_are_refused(text: str) -> None:
+    with pytest.raises(UsageFailure, match="--gpus"):
+        parse_gpus(text)
+
+
+def test_no_gpus_is_a_cpu(cwd: Path) -> None:
+    assert ask(cwd, "train.py", gpus="0").resources.device == CpuConfig()
+
+
+def test_variables_are_given_or_taken_from_here() -> None:
+    environ = {"HERE": "1", "OTHER": "2"}
+    assert parse_variables(["A=b=c", "HERE", "E="], environ) == {"A": "b=c", "HERE": "1", "E": ""}
+    assert parse_variables(["A=1", "A=2"], {}) == {"A": "2"}
+
+
+def test_variable_that_is_not_set_here_is_told() -> None:
+    with pytest.raises(UsageFailure, match="not set here; give GONE=value"):
+        parse_variables(["GONE"], {})
+
+
+def test_value_of_a_wrong_variable_is_not_shown() -> None:
+    with pytest.raises(UsageFailure) as raised:
+        parse_variables(["=secret"], {})
+    assert "secret" not in str(raised.value)
+
+
+def test_variables_reach_the_job(cwd: Path) -> None:
+    request = ask(cwd, "train.py", env=["A=1", "B"], environ={"B": "2"})
+    assert request.environment is not None
+    assert {"A": "1", "B": "2"}.items() <= request.environment.env_vars.items()
+
+
+@given(st.text(max_size=12))
+def test_gpus_are_read_or_refused_but_never_fail_otherwise(text: str) -> None:
+    try:
+        gpus = parse_gpus(text)
+    except UsageFailure:
+        return
+    assert gpus.count > 0
+    assert gpus.variant

@@ -24,11 +24,12 @@ import asyncio
 import functools
 import inspect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, cast
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fray.errors import (
     ActorDied,
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from fray.runtime.clock import Clock
     from fray.runtime.threads import Lane, Threads
 
+T = TypeVar("T")
+
 MAILBOX_CALLS_MAX = 100_000
 """Calls that may wait at one actor by default. A waiting call costs about a kilobyte."""
 
@@ -63,6 +66,9 @@ LANES_MAX = 64
 
 LOOP_PAYLOAD_BYTES_MAX = 256 << 10
 """Arguments larger than this are unpickled on a thread even for async methods."""
+
+CLEAN_UP_S_MIN = 0.5
+"""So long cancelled calls and ``on_stop`` may take together, however short the grace of a stop."""
 
 
 class CellState(Enum):
@@ -149,6 +155,7 @@ class Cell:
         self._scope = Scope(label)
         self._methods: dict[str, Method] = {}
         self._mailbox: deque[Invocation] = deque()
+        self._mailbox_cancelled = 0  # how many of them nobody waits for any more
         self._running: dict[Invocation, None] = {}
         self._lane = self._new_lane()
         self._spare_lanes: list[Lane] = []
@@ -160,9 +167,13 @@ class Cell:
 
     def __repr__(self) -> str:
         return (
-            f"<Cell {self.label} {self.state.value} waiting={len(self._mailbox)} "
+            f"<Cell {self.label} {self.state.value} waiting={self._waiting} "
             f"running={len(self._running)}>"
         )
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._mailbox) - self._mailbox_cancelled
 
     def statistics(self) -> CellStatistics:
         """What it does now."""
@@ -170,7 +181,7 @@ class Cell:
         for invocation in self._running:
             busy = (invocation.method, self._clock.monotonic() - invocation.started_at)
             break
-        return CellStatistics(self.state, len(self._mailbox), len(self._running), busy)
+        return CellStatistics(self.state, self._waiting, len(self._running), busy)
 
     # ---- life
 
@@ -181,28 +192,39 @@ class Cell:
             factory: Makes the instance; runs on a thread, since constructors may take long.
 
         Raises:
+            ActorDied: It was stopped or killed meanwhile.
             BaseException: What the factory or ``on_start`` raised. The cell is stopped then.
         """
         try:
-            self.instance = await self._on_lane(self._lane, factory)
+            self.instance = await self._unless_stopped(self._on_lane(self._lane, factory))
             cls = cast("type", type(self.instance))  # pyright: ignore[reportUnnecessaryCast]
             self._methods = dict(methods_of(cls))
-            await self._hook("on_start")
+            if self.state is CellState.STARTING:
+                await self._hook("on_start")
         except BaseException as exc:
-            if self.state is CellState.STARTING:  # not stopped meanwhile
+            if self.state is CellState.STARTING:
                 message = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
                 self._finish(DeathCause(DeathKind.APP_ERROR, f"it failed to start: {message}"))
             raise
-        if self.state is CellState.STARTING:
-            self.state = CellState.RUNNING
-            self._pump()
+        if self.state is not CellState.STARTING:
+            raise ActorDied(self.label, self.cause, started=Started.NO)
+        self.state = CellState.RUNNING
+        self._start_concurrent()
+        self._pump()
 
     async def stop(self, cause: DeathCause, *, grace_s: float = 5.0) -> None:
         """Refuses new calls, lets the present ones end, then ends the actor.
 
+        If the caller is cancelled, the actor ends at once, without its hook.
+
         Args:
             cause: Why; told to whoever still waits, and to ``on_stop``.
-            grace_s: How long the present calls may take, in seconds; then they are cancelled.
+            grace_s: How long the present calls may take, in seconds; then they are cancelled. What
+                was cancelled, and ``on_stop``, may together take as long again (at least
+                `CLEAN_UP_S_MIN`); then the actor is killed.
+
+        Raises:
+            BaseException: What ``on_stop`` raised. The actor has ended.
         """
         if self.state in (CellState.STOPPING, CellState.STOPPED):
             await asyncio.shield(self.stopped)
@@ -210,16 +232,23 @@ class Cell:
         was_running = self.state is CellState.RUNNING
         self.state = CellState.STOPPING
         self.cause = cause
-        if grace_s > 0 and was_running:
-            await self._drained(grace_s)
-        self._refuse_waiting(cause)
-        await self._cancel_running(grace_s)
+        clean_up_s = max(grace_s, CLEAN_UP_S_MIN)
+        limit = asyncio.timeout(None)
         try:
-            if was_running:
-                await self._hook("on_stop", cause)
+            if grace_s > 0 and was_running:
+                await self._drained(grace_s)
+            self._refuse_waiting(cause)
+            async with limit:
+                limit.reschedule(_deadline(clean_up_s))
+                await self._cancel_running(clean_up_s / 2)
+                if was_running:
+                    await self._hook("on_stop", cause)
+        except (ActorDied, TimeoutError):
+            if not (limit.expired() or self._has_ended()):  # then it is the hook's own
+                raise
         finally:
             self._finish(cause)
-            await self._scope.close()
+        await self._scope_closed()
 
     def kill(self, cause: DeathCause) -> None:
         """Ends the actor at once: no draining, no hook. What runs on a thread cannot be stopped.
@@ -230,16 +259,23 @@ class Cell:
         if self.state is not CellState.STOPPED:
             self._finish(cause)
 
+    def _has_ended(self) -> bool:
+        return self.state is CellState.STOPPED
+
     def _finish(self, cause: DeathCause) -> None:
+        if self.state is CellState.STOPPED:
+            return
         self.state = CellState.STOPPED
         self.cause = cause
         self._refuse_waiting(cause)
         for invocation in list(self._running):
             self._cancel_task(invocation)
-            self._fail(invocation, ActorDied(self.label, cause))
+            self._cut_off(invocation)
         self._lane.close()
         for lane in self._spare_lanes:
             lane.close()
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
         if not self.stopped.done():
             self.stopped.set_result(cause)
 
@@ -247,32 +283,59 @@ class Cell:
         if self._mailbox or self._running:
             self._idle = asyncio.get_running_loop().create_future()
             try:
-                async with asyncio.timeout(grace_s):
+                async with asyncio.timeout_at(_deadline(grace_s)):
                     await self._idle
             except TimeoutError:
                 pass  # what is left is cancelled by the caller
             finally:
                 self._idle = None
 
-    async def _cancel_running(self, grace_s: float) -> None:
+    async def _cancel_running(self, limit_s: float) -> None:
         tasks = [i.task for i in self._running if i.task is not None]
         for invocation in list(self._running):
             self._cancel_task(invocation)
         if tasks:
-            await asyncio.wait(tasks, timeout=max(grace_s, 0.1))
+            await asyncio.wait(tasks, timeout=None if limit_s == inf else limit_s)
 
     def _refuse_waiting(self, cause: DeathCause) -> None:
         while self._mailbox:
             self._fail(self._mailbox.popleft(), ActorDied(self.label, cause, started=Started.NO))
+        self._mailbox_cancelled = 0
 
     async def _hook(self, name: str, *args: Any) -> None:
         hook = getattr(self.instance, name, None)
-        if hook is None:
+        if hook is None or self._has_ended():
             return
         if inspect.iscoroutinefunction(hook):
-            await self._scope.spawn(hook(*args), name=name, context=self._context.copy())
+            task = self._scope.spawn(
+                _outcome_of(hook(*args)), name=name, context=self._context.copy()
+            )
+            exc = await self._unless_stopped(task)
+            if exc is not None:
+                raise exc
         else:
-            await self._on_lane(self._lane, functools.partial(hook, *args))
+            await self._unless_stopped(self._on_lane(self._lane, functools.partial(hook, *args)))
+
+    async def _unless_stopped(self, future: asyncio.Future[T]) -> T:
+        """Waits for what the actor itself does, which nobody waits for once it has ended."""
+        try:
+            await asyncio.wait([future, self.stopped], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not future.done():
+                future.cancel()
+        if future.done() and not future.cancelled():
+            return future.result()
+        if self._has_ended():
+            raise ActorDied(self.label, self.cause, started=Started.NO)
+        raise CallCancelled(f"what {self.label} does as it starts or stops cancelled itself")
+
+    async def _scope_closed(self) -> None:
+        try:
+            async with asyncio.timeout(CLEAN_UP_S_MIN):
+                await self._scope.close()
+        except TimeoutError:
+            message = f"actor {self.label} has ended, but code of it ignores that it was cancelled"
+            asyncio.get_running_loop().call_exception_handler({"message": message})
 
     # ---- calls
 
@@ -286,12 +349,12 @@ class Cell:
             gone = ActorDied(self.label, self.cause, started=Started.NO)
             self._fail(invocation, gone)
         elif self._is_concurrent(invocation):
-            self._begin(invocation, self._methods[invocation.method], in_turn=False)
-        elif len(self._mailbox) >= self.options.mailbox_calls_max:
+            self._begin_beside(invocation)
+        elif len(self._mailbox) - self._mailbox_cancelled >= self.options.mailbox_calls_max:
             self._fail(
                 invocation,
                 MailboxFull(
-                    f"actor {self.label} already has {len(self._mailbox)} calls waiting; wait for "
+                    f"actor {self.label} already has {self._waiting} calls waiting; wait for "
                     "some of yours before you send more, or raise mailbox_calls_max"
                 ),
             )
@@ -305,16 +368,27 @@ class Cell:
         Args:
             invocation: The call.
         """
+        waits = not invocation.finished and invocation not in self._running
         invocation.cancelled = True
         invocation.finished = True
-        if invocation in self._running:
+        if not waits:
             self._cancel_task(invocation)
-        # A waiting one is dropped when its turn comes: searching the mailbox would cost more.
+            return
+        # A waiting one is dropped when its turn comes: searching the mailbox would cost more. But
+        # there are never more of these than others.
+        invocation.payload = None
+        self._mailbox_cancelled += 1
+        if 2 * self._mailbox_cancelled > len(self._mailbox):
+            self._mailbox = deque(each for each in self._mailbox if not each.cancelled)
+            self._mailbox_cancelled = 0
 
     def _cancel_task(self, invocation: Invocation) -> None:
         invocation.cancelled = True  # what a plain method sees: a thread cannot be interrupted
-        if invocation.task is not None:
-            invocation.task.cancel()
+        task = invocation.task
+        # A plain method that has begun ends when it ends, and until then it is its turn. Its thread
+        # takes the payload first and looks at `cancelled` then, so one of the two sees the other.
+        if task is not None and (isinstance(task, asyncio.Task) or invocation.payload is not None):
+            task.cancel()
 
     def _is_concurrent(self, invocation: Invocation) -> bool:
         if self.state is not CellState.RUNNING:
@@ -322,12 +396,31 @@ class Cell:
         method = self._methods.get(invocation.method)
         return method is not None and method.options.concurrent
 
+    def _start_concurrent(self) -> None:
+        """Starts what has waited only for the actor to run."""
+        beside = [each for each in self._mailbox if self._is_concurrent(each)]
+        if beside:
+            self._mailbox = deque(each for each in self._mailbox if not self._is_concurrent(each))
+        for invocation in beside:
+            if invocation.cancelled:
+                self._mailbox_cancelled -= 1
+            else:
+                self._begin_beside(invocation)
+
+    def _begin_beside(self, invocation: Invocation) -> None:
+        refusal = self._refusal(invocation)
+        if refusal is None:
+            self._begin(invocation, self._methods[invocation.method], in_turn=False)
+        else:
+            self._fail(invocation, refusal)
+
     def _pump(self) -> None:
         """Starts what may start."""
         while self._mailbox and self.state in (CellState.RUNNING, CellState.STOPPING):
             invocation = self._mailbox[0]
             if invocation.cancelled:
                 self._mailbox.popleft()
+                self._mailbox_cancelled -= 1
                 continue
             refusal = self._refusal(invocation)
             if refusal is not None:
@@ -403,7 +496,7 @@ class Cell:
         return self._threads.lane(self.label, thread_affinity=self.options.thread_affinity)
 
     def _take_lane(self, in_turn: bool) -> Lane:
-        if in_turn and self.options.max_concurrency == 1:
+        if self.options.thread_affinity or (in_turn and self.options.max_concurrency == 1):
             return self._lane
         if self._spare_lanes:
             return self._spare_lanes.pop()
@@ -412,15 +505,24 @@ class Cell:
         self._lanes += 1
         return self._new_lane()
 
-    async def _on_lane(self, lane: Lane, fn: Callable[[], Any]) -> Any:
-        return await lane.submit(fn, (), self._context.copy())
+    def _give_lane_back(self, lane: Lane) -> None:
+        if lane is self._lane:
+            return
+        if self.state is CellState.STOPPED:
+            lane.close()
+        else:
+            self._spare_lanes.append(lane)
 
-    def _call_plain(self, invocation: Invocation) -> tuple[bool, Payload]:
-        """On the lane's thread. Never raises."""
+    def _on_lane(self, lane: Lane, fn: Callable[[], T]) -> asyncio.Future[T]:
+        return lane.submit(fn, (), self._context.copy())
+
+    def _call_plain(self, invocation: Invocation) -> tuple[bool, Payload] | None:
+        """On the lane's thread. Never raises. None if nobody waits for the call any more."""
+        payload, invocation.payload = invocation.payload, None
+        if payload is None or invocation.cancelled:  # in this order, see _cancel_task
+            return None
         try:
             fn = getattr(self.instance, invocation.method)
-            payload, invocation.payload = invocation.payload, None
-            assert payload is not None
             args, kwargs = self._codec.decode(fn, payload)
             return True, self._codec.encode(fn, fn(*args, **kwargs))
         except BaseException as exc:
@@ -430,21 +532,19 @@ class Cell:
         self,
         invocation: Invocation,
         lane: Lane,
-        future: asyncio.Future[tuple[bool, Payload]],
+        future: asyncio.Future[tuple[bool, Payload] | None],
         *,
         in_turn: bool,
     ) -> None:
-        if lane is not self._lane:
-            if self.state is CellState.STOPPED:
-                lane.close()
-            else:
-                self._spare_lanes.append(lane)
+        self._give_lane_back(lane)
+        outcome = None
         if not future.cancelled():
             exc = future.exception()
-            ok, payload = future.result() if exc is None else (False, encode_error(exc))
-            self._answer(invocation, ok, payload)
-        elif not invocation.finished:
-            self._fail(invocation, CallCancelled("cancelled before it started", started=Started.NO))
+            outcome = future.result() if exc is None else (False, encode_error(exc))
+        if outcome is not None:
+            self._answer(invocation, *outcome)
+        else:
+            self._cut_off(invocation)
         self._ended(invocation, in_turn=in_turn)
 
     # ---- async methods and generators, on the loop
@@ -459,8 +559,7 @@ class Cell:
         try:
             return await self._on_lane(lane, decode)
         finally:
-            if lane is not self._lane:
-                self._spare_lanes.append(lane)
+            self._give_lane_back(lane)
 
     async def _call_async(self, invocation: Invocation, method: Method) -> None:
         try:
@@ -478,11 +577,14 @@ class Cell:
 
     async def _call_generator(self, invocation: Invocation, method: Method) -> None:
         iterator: Any = None
+        # A plain generator keeps its lane: what closes it must not overtake what runs in it.
+        is_plain = method.kind is Kind.GENERATOR
+        lane = self._take_lane(not method.options.concurrent) if is_plain else self._lane
         try:
             fn = getattr(self.instance, method.name)
             args, kwargs = await self._arguments(invocation, fn)
             iterator = fn(*args, **kwargs)
-            step = self._next_async if method.kind is Kind.ASYNC_GENERATOR else self._next_plain
+            step = functools.partial(self._next_plain, lane) if is_plain else self._next_async
             while (payload := await step(fn, iterator)) is not None:
                 await invocation.credit(payload.nbytes)
                 if not invocation.finished:
@@ -497,7 +599,8 @@ class Cell:
                 invocation.finished = True
                 invocation.reply_to.end(invocation)
         finally:
-            await self._close_iterator(iterator)
+            await self._close_iterator(invocation, iterator, lane)
+            self._give_lane_back(lane)
 
     async def _next_async(self, fn: Any, iterator: Any) -> Payload | None:
         try:
@@ -505,23 +608,25 @@ class Cell:
         except StopAsyncIteration:
             return None
 
-    async def _next_plain(self, fn: Any, iterator: Any) -> Payload | None:
+    async def _next_plain(self, lane: Lane, fn: Any, iterator: Any) -> Payload | None:
         def step() -> Payload | None:
             try:
                 return self._codec.encode(fn, next(iterator))
             except StopIteration:
                 return None
 
-        return await self._lane.submit(step, (), self._context.copy())
+        return await lane.submit(step, (), copy_context())  # in which the call can be seen
 
-    async def _close_iterator(self, iterator: Any) -> None:
+    async def _close_iterator(self, invocation: Invocation, iterator: Any, lane: Lane) -> None:
         """Runs the generator's ``finally`` blocks; the stream has ended already."""
         try:
             if hasattr(iterator, "aclose"):
                 await iterator.aclose()
             elif hasattr(iterator, "close") and self.state is not CellState.STOPPED:
-                await self._on_lane(self._lane, iterator.close)
+                await lane.submit(iterator.close, (), copy_context())
         except (Exception, asyncio.CancelledError) as exc:
+            if invocation.cancelled and isinstance(exc, asyncio.CancelledError):
+                return  # cancelled once more, by the end of the actor
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"closing a stream of {self.label} failed", "exception": exc}
             )
@@ -529,8 +634,8 @@ class Cell:
     def _task_done(
         self, invocation: Invocation, task: asyncio.Task[None], *, in_turn: bool
     ) -> None:
-        if not invocation.finished:  # cancelled before its first step
-            self._fail(invocation, CallCancelled("cancelled before it started", started=Started.NO))
+        if not invocation.finished:
+            self._cut_off(invocation)
         self._ended(invocation, in_turn=in_turn)
 
     # ---- answers
@@ -545,13 +650,38 @@ class Cell:
         else:
             invocation.reply_to.error(invocation, payload)
 
+    def _cut_off(self, invocation: Invocation) -> None:
+        """Answers a call that was given its turn but not its time."""
+        started = Started.NO if invocation.payload is not None else Started.UNKNOWN
+        if self.cause is not None:
+            self._fail(invocation, ActorDied(self.label, self.cause, started=started))
+        else:
+            self._fail(invocation, CallCancelled("it was cut off", started=started))
+
     def _fail(self, invocation: Invocation, exc: CallError) -> None:
         if not invocation.finished:
             invocation.finished = True
             invocation.reply_to.failure(invocation, exc)
 
 
+def _deadline(delay_s: float) -> float | None:
+    """A moment on the loop's clock; None for never: loops refuse infinite timers."""
+    return None if delay_s == inf else asyncio.get_running_loop().time() + delay_s
+
+
+async def _outcome_of(call: Awaitable[object]) -> BaseException | None:
+    """What a hook raises, as a value: else its task would be reported as failed, too."""
+    try:
+        await call
+    except asyncio.CancelledError:
+        raise
+    except BaseException as exc:
+        return exc
+    return None
+
+
 __all__ = [
+    "CLEAN_UP_S_MIN",
     "LANES_MAX",
     "LANE_AHEAD_MAX",
     "LOOP_PAYLOAD_BYTES_MAX",

@@ -55,12 +55,16 @@ class Scope:
             context: The context variables it sees; a copy of the current ones by default.
 
         Raises:
-            RuntimeError: The scope is closed; the coroutine is closed unrun.
+            RuntimeError: The scope is closed, or no loop runs; the coroutine is closed unrun.
         """
         if self._closed:
             coro.close()
             raise RuntimeError(f"scope {self.name!r} is closed")
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            coro.close()
+            raise
         task = loop.create_task(coro, name=f"{self.name}/{name}" if name else None, context=context)
         self._tasks[task] = None
         task.add_done_callback(self._done)

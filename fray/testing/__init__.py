@@ -26,7 +26,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fray.testing.attempts import Execution
     from fray.testing.clock import HostTime, SimClock
+    from fray.testing.cluster import SimCluster
     from fray.testing.disk import SimDisk
     from fray.testing.errors import (
         SimBackgroundError,
@@ -58,7 +60,9 @@ if TYPE_CHECKING:
     from fray.testing.transport import SimTransport
 
 _HOMES = {
+    "attempts": ("Execution",),
     "clock": ("HostTime", "SimClock"),
+    "cluster": ("SimCluster",),
     "disk": ("SimDisk",),
     "errors": (
         "SimBackgroundError",
@@ -103,6 +107,7 @@ __all__ = [
     "HOLD",
     "PASS",
     "RESET",
+    "Execution",
     "ExitKind",
     "Fault",
     "HostTime",
@@ -113,6 +118,7 @@ __all__ = [
     "Rule",
     "SimBackgroundError",
     "SimClock",
+    "SimCluster",
     "SimDeadlock",
     "SimDisk",
     "SimHalted",

@@ -94,7 +94,10 @@ class SimAttempt:
         self.main = self.spawn(program, _process_name(spec.attempt_id))
 
     def __repr__(self) -> str:
-        state = f"ended: {self.exit.cause or 'success'}" if self.exit else "running"
+        ended = self.exit
+        state = "running" if ended is None else f"ended: {ended.cause or 'success'}"
+        if self._main_exit is not None and self._main_exit.with_host:
+            state = "was lost with the host"
         return f"<SimAttempt {self.spec.attempt_id} on {self.host.name} {state}>"
 
     @property

@@ -4,7 +4,7 @@ An ``async def`` test that requests the fixture ``sim``, itself or through other
 a simulated event loop, and with it all of its function-scoped async fixtures. No marker and no
 other plugin is needed, and none gets in the way: such a test is taken from pytest-asyncio and anyio
 before they see it. A plain ``def`` test gets the `fray.testing.Simulation` too, and calls
-``sim.run``.
+``sim.run``. The fixture ``sim_cluster`` is a whole cluster in such a simulation.
 
 Options: ``--sim-seed N`` is the first seed (0 if not given), ``--sim-seeds N`` how many seeds each
 test is run with. A failing test's report has the seed, what the simulated world looked like, and
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 if TYPE_CHECKING:
+    from fray.testing.cluster import SimCluster
     from fray.testing.simulation import Simulation
 
 _SEED_ID = re.compile(r"-?seed\d+(?=[]-])")
@@ -70,7 +71,21 @@ def sim(request: pytest.FixtureRequest, sim_seed: int) -> Generator[Simulation, 
         simulation.check()
 
 
+@pytest.fixture
+def sim_cluster(
+    request: pytest.FixtureRequest, sim: Simulation
+) -> Generator[SimCluster, None, None]:
+    """A `fray.testing.SimCluster` in that simulation, of which the test is the driver."""
+    from fray.testing.cluster import SimCluster
+
+    cluster = request.node.stash[_CLUSTER] = SimCluster(sim)
+    sim.run(cluster.open())
+    yield cluster
+    sim.run(cluster.close())
+
+
 _SIMULATION: pytest.StashKey[Simulation] = pytest.StashKey()
+_CLUSTER: pytest.StashKey[SimCluster] = pytest.StashKey()
 
 
 class SimFunction(pytest.Function):
@@ -257,8 +272,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     if report.failed and simulation is not None:
         node = _SEED_ID.sub("", item.nodeid).replace("[]", "")
         replay = f"replay: pytest '{node}' --sim-seed={simulation.seed}"
-        report.sections.append(("simulation", f"{simulation.report()}\n{replay}"))
+        cluster = item.stash.get(_CLUSTER, None)
+        told = [simulation.report(), *([cluster.snapshot()] if cluster is not None else []), replay]
+        report.sections.append(("simulation", "\n".join(told)))
     return report
 
 
-__all__ = ["SimFunction", "sim", "sim_seed"]
+__all__ = ["SimFunction", "sim", "sim_cluster", "sim_seed"]

@@ -74,6 +74,7 @@ class SimHost:
         resources: Whatever the simulated cluster wants to know of it.
         main: The program that starts when it boots, or None.
         up: Whether it runs.
+        boots: How often it was booted so far.
         processes: Those that run on it, by name.
     """
 
@@ -85,6 +86,7 @@ class SimHost:
     resources: Mapping[str, float] = field(default_factory=dict[str, float])
     main: Program | None = None
     up: bool = True
+    boots: int = 1
     processes: dict[str, SimProcess] = field(default_factory=dict[str, "SimProcess"])
 
     def __str__(self) -> str:

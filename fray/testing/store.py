@@ -16,7 +16,7 @@ from fray.cluster.controller.store import Entry, Recovered, check_order
 from fray.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fray.testing.disk import SimDisk
 
@@ -30,10 +30,12 @@ class SimStore:
 
     Args:
         disk: The disk.
+        note: Told of each entry that was kept, for the trace.
     """
 
-    def __init__(self, disk: SimDisk) -> None:
+    def __init__(self, disk: SimDisk, note: Callable[[str], None] | None = None) -> None:
         self._disk = disk
+        self._note = note or _ignore
         self._generation = 0
         self._broken = ""
         self._next = 1  # the revision of the next entry
@@ -79,6 +81,8 @@ class SimStore:
         except (ClusterError, OSError) as exc:
             self._broken = self._broken or str(exc)
             raise ClusterError(str(exc)) from exc
+        for entry in entries:
+            self._note(f"journal {entry.revision}: {json.loads(entry.command).get('type')}")
 
     async def snapshot(self, revision: int, data: bytes) -> None:
         """See `Store.snapshot`. A crash in between leaves the old one with all its entries."""
@@ -118,6 +122,10 @@ class SimStore:
             raise ClusterError("the journal has not been loaded, or was closed")
         if int(self._disk.get(OWNER, b"0")) != self._generation:
             raise ClusterError("another controller has taken over the journal")
+
+
+def _ignore(event: str) -> None:
+    """Nobody wants to know."""
 
 
 def _line(entry: Entry) -> bytes:

@@ -234,6 +234,7 @@ class World:
             self.crash(target)
         self.note(f"{target.name} boots")
         target.up = True
+        target.boots += 1
         self.network.host_up(target.name)
         if target.main is not None:
             self.process(target, target.main)

@@ -105,6 +105,7 @@ class Agent:
         token_file: The token that tasks use.
         remember_boot_id: Told of each new life that begins while this agent runs, so that the next
             agent of this host goes on with it.
+        ports: Where tasks' ports come from.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Agent:
         home: Path,
         token_file: str,
         remember_boot_id: Callable[[str], None] | None = None,
+        ports: PortRange | None = None,
     ) -> None:
         self._system = system
         self._clock = system.process.clock
@@ -131,7 +133,7 @@ class Agent:
         self._logs = home / "logs"
         self._token_file = token_file
         self._blobs_here = BlobStore(home / "blobs")
-        self._ports = PortRange()
+        self._ports = ports or PortRange()
         self._fleet = control(FleetApi, system, controller, "fleet", timeout_s=HEARTBEAT_S * 2)
         self._blobs = control(BlobsApi, system, controller, "blobs")
         self._attempts: dict[AttemptId, _Attempt] = {}
@@ -262,6 +264,8 @@ class Agent:
 
     def _heard(self, orders: Orders) -> bool:
         """Takes orders; False if the conversation must begin anew."""
+        if self._scope.closed:  # orders that come while this agent shuts down are its successor's
+            return False
         self._heard_at = self._clock.monotonic()
         self._lease_s = orders.lease_s
         if orders.standing is Standing.FENCED:
@@ -399,6 +403,8 @@ class Agent:
             env=self._environment(spec, variables, attempt.ports),
             cwd=_existing(job.hints.get("workspace"), job.hints.get("cwd")),
             memory_limit_bytes=None,
+            # Without an agent nobody notices that the host's lease runs down.
+            orphan_timeout_s=self._lease_s,
         )
 
     async def _blob(self, digest: str) -> bytes:

@@ -1,0 +1,172 @@
+"""What runs in the processes of a simulated cluster: fray's own composition, on simulated seams.
+
+`runtime_of` makes the `fray.runtime.process.Process` of a simulated process, `connected` a
+connection to the cluster as a driver or a task has it, and `TaskPrograms` says what an attempt
+runs: the production code of a task, or a program that the test has given by name.
+
+Simulated processes share one interpreter. What a real process has to itself and these do not:
+modules and their globals, and ``os.environ`` (the variables of an attempt are in
+`Execution.spec`). A plain function or method runs to its end at one instant, so it cannot block;
+it is told so if it tries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import signal
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING
+
+from fray.actor.current import CURRENT_SYSTEM
+from fray.cluster.base import SyncCluster
+from fray.cluster.blobs import unpack
+from fray.cluster.client import AsyncFrayCluster
+from fray.cluster.current import CURRENT_CLUSTER
+from fray.cluster.worker.output import routed
+from fray.cluster.worker.task import exit_code_of, serve_actor
+from fray.cluster.worker.taskfile import TaskFile, TaskKind
+from fray.errors import JobStopped
+from fray.runtime.auth import TokenAuthenticator
+from fray.runtime.process import Process
+from fray.runtime.serialization import loads
+from fray.testing.loop import SimLoop
+from fray.testing.threads import SimThreads
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from fray.cluster.identity import Identity
+    from fray.cluster.worker.launcher import LaunchSpec
+    from fray.testing.attempts import Execution, TaskProgram
+    from fray.testing.process import SimProcess
+
+TOKEN = "simulated"
+"""What every process of a simulated cluster shows to the others."""
+
+_TASK_MODULE = "fray.cluster.worker.task"
+
+
+def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
+    """The fray process of a simulated process; not yet started.
+
+    Args:
+        process: The simulated process, in whose lane the caller runs.
+        port: Port to bind; 0 for any.
+    """
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimLoop)
+    return Process(
+        clock=process.clock,
+        transport=process.make_transport(authenticator=TokenAuthenticator(TOKEN), token=TOKEN),
+        # Threads of its own: it closes them, and the test's process has several connections.
+        threads=SimThreads(loop, process.lane, process.clock.token()),
+        host=process.host.name,
+        port=port,
+        label=process.name,
+    )
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    process: SimProcess, address: str, identity: Identity
+) -> AsyncGenerator[AsyncFrayCluster]:
+    """A connection to a cluster, which is the current one within the block.
+
+    Args:
+        process: The simulated process that connects.
+        address: The controller's ``host:port``.
+        identity: Who connects.
+
+    Raises:
+        ClusterUnavailable: Nobody answers there.
+    """
+    runtime = runtime_of(process)
+    await runtime.start()
+    timeout_s = identity.lookup_timeout_s
+    cluster = AsyncFrayCluster(runtime, address, identity, lookup_timeout_s=timeout_s)
+    try:
+        await cluster.open()
+        system = CURRENT_SYSTEM.set(cluster.system)
+        current = CURRENT_CLUSTER.set(SyncCluster(cluster))
+        try:
+            yield cluster
+        finally:
+            CURRENT_CLUSTER.reset(current)
+            CURRENT_SYSTEM.reset(system)
+    finally:
+        await cluster.close()
+
+
+class TaskPrograms:
+    """What attempts run: tasks as everywhere, and programs that only the simulation has.
+
+    Args:
+        programs: Programs by the name under which jobs run them.
+    """
+
+    def __init__(self, programs: dict[str, TaskProgram]) -> None:
+        self.programs = programs
+
+    def __call__(self, spec: LaunchSpec) -> TaskProgram | None:
+        """The program of an attempt; None where there is none.
+
+        Args:
+            spec: What is launched.
+        """
+        if spec.argv[1:3] == ("-m", _TASK_MODULE):
+            return run_task
+        return self.programs.get(spec.argv[0])
+
+
+async def run_task(execution: Execution) -> int:
+    """The process of a task, as `fray.cluster.worker.task` has it. Gives the exit code.
+
+    Args:
+        execution: The attempt.
+    """
+    run_dir = execution.spec.run_dir
+    task, payload = TaskFile.read(run_dir)
+    connection = connected(execution.process, task.cluster_address, task.identity())
+    with routed(execution.log):
+        try:
+            if task.kind is TaskKind.ACTOR:
+                await serve_actor(task, payload, connection)
+            else:
+                await _run_function(execution.process, payload, connection)
+        except asyncio.CancelledError:  # by a SIGTERM that came before there was a handler
+            raise
+        except BaseException as exc:
+            return exit_code_of(exc, run_dir)
+    return 0
+
+
+async def _run_function(
+    process: SimProcess, payload: bytes, connection: AbstractAsyncContextManager[AsyncFrayCluster]
+) -> None:
+    fn, args, kwargs = loads(unpack(payload), what="the entrypoint")
+    call: Callable[[], object] = functools.partial(fn, *args, **kwargs)
+    main = asyncio.current_task()
+    assert main is not None
+    told: list[int] = []
+
+    def on_sigterm() -> None:
+        told.append(signal.SIGTERM)
+        main.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, on_sigterm)
+    try:
+        async with connection:
+            if inspect.iscoroutinefunction(fn):
+                await fn(*args, **kwargs)
+            else:
+                await process.threads.lane("main").submit(call)
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        raise JobStopped("the job was told to stop") from None
+
+
+__all__ = ["TOKEN", "TaskPrograms", "connected", "run_task", "runtime_of"]

@@ -192,9 +192,11 @@ class Cell:
             factory: Makes the instance; runs on a thread, since constructors may take long.
 
         Raises:
-            ActorDied: It was stopped or killed meanwhile.
+            ActorDied: It was stopped or killed meanwhile, or before.
             BaseException: What the factory or ``on_start`` raised. The cell is stopped then.
         """
+        if self._has_ended():
+            raise ActorDied(self.label, self.cause, started=Started.NO)
         try:
             self.instance = await self._unless_stopped(self._on_lane(self._lane, factory))
             cls = cast("type", type(self.instance))  # pyright: ignore[reportUnnecessaryCast]

@@ -168,7 +168,7 @@ async def test_cancelling_whoever_starts_it_ends_the_actor(actors: Actors):
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-@pytest.mark.parametrize("where", ["constructor", "hook", "plain hook"])
+@pytest.mark.parametrize("where", ["before", "constructor", "hook", "plain hook"])
 async def test_whoever_starts_an_actor_that_is_ended_meanwhile_is_told(
     actors: Actors, how: str, where: str
 ):
@@ -193,7 +193,9 @@ async def test_whoever_starts_an_actor_that_is_ended_meanwhile_is_told(
     waiting = call(cell, "quick")
     async with asyncio.TaskGroup() as group:
         start = group.create_task(raised_by(cell.start(Slow)))
-        if where != "constructor":
+        if where == "constructor":
+            await asyncio.sleep(0)
+        elif where != "before":
             await made.wait()
             for _ in range(3):  # until the hook was handed over; the thread has not got to it yet
                 await asyncio.sleep(0)

@@ -269,6 +269,7 @@ class Route:
         while not self._targets:
             located = await self.system.directory.locate(self.key, wait_s=wait_s)
             self._set(located.endpoints)
+            wait_s = max(wait_s, LOCATE_WAIT_S)  # somebody will have it: no need to ask again soon
             if not located.endpoints and located.pending != told:
                 told = located.pending
                 log.info("%s is not ready yet: %s", self.label, told)

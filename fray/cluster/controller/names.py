@@ -58,6 +58,7 @@ class Names:
         recovery_s = RECOVERY_S if generation > 1 else 0.0
         self._recovered_at = clock.monotonic() + recovery_s
         self._table = NameTable(generation, not_before=self._recovered_at)
+        self._older_jobs = frozenset(book.ledger.tables.jobs)
         self._endpoints: dict[Epoch, Endpoint] = {}
         self._changed = Signal()
 
@@ -74,15 +75,18 @@ class Names:
 
     async def register(self, claim: NameClaim) -> None:
         """See `NamesApi.register`."""
-        self._register(claim, None)
+        previous = HELD_BEFORE if self._was_its_own(claim) else None
+        while (refused := self._register(claim, previous)) is not None:
+            if refused.retry_at is None:
+                raise NameTakenError(f"{claim.name!r} cannot be registered: {refused.message}")
+            # Somebody may have it who has not been heard since this controller was started.
+            await self._clock.sleep(max(refused.retry_at - self._clock.monotonic(), 0.0))
 
     async def renew(self, process_id: str, claims: list[NameClaim]) -> None:
         """See `NamesApi.renew`."""
         for claim in claims:
-            try:
-                self._register(claim, HELD_BEFORE)
-            except NameTakenError:
-                continue  # it has a successor by now: that it lost is told when it is called
+            # Where it has a successor by now, that it lost is told when it is called.
+            self._register(claim, HELD_BEFORE)
 
     async def unregister(self, namespace: str, name: str, actor_id: str) -> None:
         """See `NamesApi.unregister`."""
@@ -102,9 +106,13 @@ class Names:
             return await self._locate_actor(key.actor_id, wait_s)
         if not self._find(key.namespace, key.name):
             wait_s = max(wait_s, self._recovered_at - self._clock.monotonic())
-            await self._changed.until(
-                lambda: bool(self._find(key.namespace, key.name)), max(wait_s, 0.0)
-            )
+            was_pending = bool(self._pending_name(key))
+
+            def settled() -> bool:
+                given_up = was_pending and not self._pending_name(key)
+                return given_up or bool(self._find(key.namespace, key.name))
+
+            await self._changed.until(settled, max(wait_s, 0.0))
         found = self._find(key.namespace, key.name)
         if found:
             return Located(found)
@@ -150,7 +158,13 @@ class Names:
 
     # ---- inside
 
-    def _register(self, claim: NameClaim, previous: Epoch | None) -> None:
+    def _was_its_own(self, claim: NameClaim) -> bool:
+        """Whether nobody else can have had a name in the time before this controller's start."""
+        if claim.namespace == ACTORS_NAMESPACE:  # an id is never used twice
+            return True
+        return self._book.any_job_of_actor(ActorId(claim.endpoint.actor_id)) in self._older_jobs
+
+    def _register(self, claim: NameClaim, previous: Epoch | None) -> Refused | None:
         endpoint = claim.endpoint
         outcome = self._table.register(
             Registration(
@@ -168,10 +182,11 @@ class Names:
             self._clock.monotonic(),
             previous=previous,
         )
-        if isinstance(outcome, Refused):
-            raise NameTakenError(f"{claim.name!r} cannot be registered: {outcome.message}")
-        self._endpoints[outcome.entry.epoch] = endpoint
         self._note(outcome.changes)
+        if isinstance(outcome, Refused):
+            return outcome
+        self._endpoints[outcome.entry.epoch] = endpoint
+        return None
 
     def _note(self, changes: Iterable[Change]) -> None:
         """Drops what belongs to ended leases, and tells whoever waits."""

@@ -1,0 +1,58 @@
+"""Routes: how handles find actors that are not ready yet, and calls that are sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+import fray
+from fray.actor.directory import ActorKey, Located
+
+GATE = threading.Event()
+
+
+@fray.actor
+class Late:
+    """Its constructor takes until the test opens the gate."""
+
+    def __init__(self) -> None:
+        assert GATE.wait(30)
+
+    def ping(self) -> str:
+        return "pong"
+
+
+@pytest.fixture
+def gate() -> Generator[threading.Event]:
+    GATE.clear()
+    yield GATE
+    GATE.set()
+
+
+async def test_look_up_of_an_actor_that_is_being_made_asks_once_and_waits(gate: threading.Event):
+    async with fray.connect("local") as cluster:
+        directory: Any = cluster.system.directory
+        locate = directory.locate
+        asked: list[ActorKey] = []
+        twice = asyncio.Event()
+
+        async def counting(key: ActorKey, *, wait_s: float) -> Located:
+            asked.append(key)
+            if len(asked) == 2:
+                twice.set()
+            return await locate(key, wait_s=wait_s)
+
+        directory.locate = counting
+        made = Late.options(name="late").remote()
+        await cluster.system.created(made.key)
+        pong = cluster.resolver.lookup("late").ping.remote()
+        await twice.wait()  # the first answer was that it is not ready
+        for _ in range(10):
+            await cluster.list_jobs()  # takes as long as another question would
+        assert len(asked) == 2
+        gate.set()
+        assert await pong == "pong"

@@ -208,7 +208,7 @@ class Agent:
         if orders.standing is not Standing.CURRENT:
             return
         self._registered.set()
-        async with Scope("conversation") as scope:
+        async with Scope("conversation", _told_below) as scope:
             listening = scope.spawn(self._listen(), name="orders")
             reporting = scope.spawn(self._report(), name="report")
             await asyncio.wait((listening, reporting), return_when=asyncio.FIRST_COMPLETED)
@@ -517,6 +517,10 @@ class Agent:
         if attempt is not None:
             attempt.waits_for_others += 1 if blocked else -1
             self._changed.set()
+
+
+def _told_below(name: str, exc: BaseException) -> None:
+    """Half of a conversation failed, and raises where the other half ends too."""
 
 
 def _stopped(spec: AttemptSpec | None) -> DeathCause:

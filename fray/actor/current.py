@@ -1,8 +1,9 @@
 """Which actor system the running code uses.
 
 The *current* one: whose actor, job or connection the code belongs to (a context variable), else
-the default: the newest open connection's, else the one that the provider makes (an implicit local
-cluster's; the facade installs the provider, since this layer knows no cluster).
+the default: the one that was chosen, else that of the newest open connection, else the provider's
+(that of the cluster which the environment names; the facade installs the provider, since this layer
+knows no cluster).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class DefaultSystem:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._stack: list[ActorSystem] = []
+        self._chosen: ActorSystem | None = None
         self._provider: Callable[[], ActorSystem] | None = None
 
     def provide(self, provider: Callable[[], ActorSystem]) -> None:
@@ -47,6 +49,14 @@ class DefaultSystem:
         with self._lock:
             self._stack.append(system)
 
+    def choose(self, system: ActorSystem | None) -> None:
+        """Somebody chose a system: it is the default whatever opens after it.
+
+        Args:
+            system: The system; None for none.
+        """
+        self._chosen = system
+
     def remove(self, system: ActorSystem) -> None:
         """A connection closed.
 
@@ -59,12 +69,13 @@ class DefaultSystem:
     def get(self) -> ActorSystem:
         """The default system; made where there is none."""
         with self._lock:
-            for system in reversed(self._stack):
-                if not system.closed:
-                    return system
-            if self._provider is None:
-                raise FrayError("no actor system: call fray.connect() first")
-            return self._provider()
+            open_ones = [*self._stack, self._chosen]
+        for system in reversed(open_ones):
+            if system is not None and not system.closed:
+                return system
+        if self._provider is None:
+            raise FrayError("no actor system: call fray.connect() first")
+        return self._provider()
 
 
 DEFAULT_SYSTEM = DefaultSystem()

@@ -1,8 +1,11 @@
 """Which cluster the running code uses: specs, connections, and the current one.
 
 A spec says where a cluster is: ``fray://host[:50051]``, ``local[?use_processes=1&max_workers=4]``
-or ``ray[?namespace=…]``. The current cluster is, in this order: the one of the job that runs here
-or that `set_current_cluster` set, the one that ``FRAY_CLUSTER_SPEC`` names, an embedded local one.
+or ``ray[?namespace=…]``. The current cluster is, in this order: the one of the job or the block
+(``with``) that runs here; the one that `set_current_cluster` set; one of a block of another thread;
+the one that ``FRAY_CLUSTER_SPEC`` names; the newest that the program has made; an embedded local
+one. Its actor system is the current system, so `fray_resolver` and ``Class.remote`` use the same
+cluster.
 
 Synchronous code of one operating-system process shares one connection per spec; it is closed when
 the interpreter ends.
@@ -18,7 +21,7 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from fray.actor.current import CURRENT_SYSTEM, DEFAULT_SYSTEM
+from fray.actor.current import CURRENT_SYSTEM, DEFAULT_SYSTEM, using
 from fray.cluster.base import Cluster, SyncCluster
 from fray.cluster.identity import Identity, user_name
 from fray.cluster.spec import ClusterSpec, parse_spec
@@ -40,6 +43,8 @@ class _Connections:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._open: dict[str, SyncCluster] = {}
+        self._made: list[SyncCluster] = []
+        self._blocks: list[Cluster] = []
         self._chosen: Cluster | None = None
 
     def get(self, spec: str) -> SyncCluster:
@@ -49,8 +54,36 @@ class _Connections:
                 return found
             cluster = create_cluster(spec)
             assert isinstance(cluster, SyncCluster)
+            self.retire(cluster)  # it is current as long as the environment names it, no longer
             self._open[spec] = cluster
             return cluster
+
+    def announce(self, cluster: SyncCluster) -> None:
+        with self._lock:
+            self._made.append(cluster)
+
+    def retire(self, cluster: SyncCluster) -> None:
+        with self._lock:
+            self._made = [c for c in self._made if c is not cluster]
+
+    def enter(self, cluster: Cluster) -> None:
+        with self._lock:
+            self._blocks.append(cluster)
+
+    def leave(self, cluster: Cluster) -> None:
+        with self._lock:
+            self._blocks = [c for c in self._blocks if c is not cluster]
+
+    def current(self) -> Cluster:
+        """The current cluster of code that belongs to none."""
+        with self._lock:
+            if self._chosen is not None:
+                return self._chosen
+            if self._blocks:
+                return self._blocks[-1]
+            if self._made and not os.environ.get(SPEC_VARIABLE):
+                return self._made[-1]
+            return self.get(spec_of())
 
     def close(self) -> None:
         with self._lock:
@@ -112,7 +145,7 @@ def identity_of(
 
 
 def current_cluster() -> Cluster:
-    """The cluster of the running code.
+    """The cluster of the running code, see the module.
 
     Reads ``FRAY_CLUSTER_SPEC``; falls back to an embedded `LocalCluster` if it is unset.
 
@@ -120,31 +153,59 @@ def current_cluster() -> Cluster:
         InvalidRequestError: The spec cannot be read.
         ClusterUnavailable: The cluster does not answer.
     """
-    cluster = CURRENT_CLUSTER.get() or _CONNECTIONS.chosen
-    return cluster if cluster is not None else _CONNECTIONS.get(spec_of())
+    return CURRENT_CLUSTER.get() or _CONNECTIONS.current()
 
 
 def set_current_cluster(cluster: Cluster | None) -> None:
-    """Makes a cluster the current one of this operating-system process.
+    """Makes a cluster the current one of the job or block that runs here.
+
+    Code that is in neither makes it that of the operating-system process.
 
     Args:
         cluster: The cluster; None to go by the environment again.
     """
-    _CONNECTIONS.choose(cluster)
+    system = cluster.system if isinstance(cluster, SyncCluster) else None
+    if CURRENT_CLUSTER.get() in (None, _CONNECTIONS.chosen):
+        _CONNECTIONS.choose(cluster)
+        DEFAULT_SYSTEM.choose(system)
+    CURRENT_CLUSTER.set(cluster)
+    CURRENT_SYSTEM.set(system)
 
 
 @contextlib.contextmanager
 def using_cluster(cluster: Cluster) -> Generator[Cluster]:
-    """Makes a cluster the current one for a block, in this thread and tasks started in it.
+    """Makes a cluster the current one for a block: here, and in threads that belong to none.
 
     Args:
         cluster: The cluster.
     """
-    token = CURRENT_CLUSTER.set(cluster)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(CURRENT_CLUSTER.reset, CURRENT_CLUSTER.set(cluster))
+        _CONNECTIONS.enter(cluster)
+        stack.callback(_CONNECTIONS.leave, cluster)
+        if isinstance(cluster, SyncCluster):
+            stack.enter_context(using(cluster.system))
+            DEFAULT_SYSTEM.push(cluster.system)
+            stack.callback(DEFAULT_SYSTEM.remove, cluster.system)
         yield cluster
-    finally:
-        CURRENT_CLUSTER.reset(token)
+
+
+def announce(cluster: SyncCluster) -> None:
+    """The program has made a cluster, or a connection to one, by itself.
+
+    Args:
+        cluster: The cluster.
+    """
+    _CONNECTIONS.announce(cluster)
+
+
+def retire(cluster: SyncCluster) -> None:
+    """A cluster, or the connection to it, was shut down.
+
+    Args:
+        cluster: The cluster.
+    """
+    _CONNECTIONS.retire(cluster)
 
 
 def create_cluster(spec: str) -> Cluster:
@@ -238,7 +299,7 @@ class connect:  # noqa: N801 - reads as a function: `async with fray.connect() a
         else:
             raise UnsupportedError(f"fray.connect() to {self._spec.kind!r} is not available")
         cluster = await self._async_stack.enter_async_context(context)
-        self._enter(cluster.system, SyncCluster(cluster), self._async_stack)
+        self._async_stack.enter_context(using_cluster(SyncCluster(cluster)))
         return cluster
 
     async def __aexit__(self, *exc_info: Any) -> None:
@@ -258,18 +319,11 @@ class connect:  # noqa: N801 - reads as a function: `async with fray.connect() a
         else:
             raise UnsupportedError(f"fray.connect() to {self._spec.kind!r} is not available")
         self._stack.callback(close_cluster, cluster)
-        self._enter(cluster.system, cluster, self._stack)
+        self._stack.enter_context(using_cluster(cluster))
         return cluster
 
     def __exit__(self, *exc_info: Any) -> None:
         self._stack.close()
-
-    @staticmethod
-    def _enter(system: ActorSystem, cluster: Cluster, stack: Any) -> None:
-        DEFAULT_SYSTEM.push(system)
-        stack.callback(DEFAULT_SYSTEM.remove, system)
-        stack.callback(CURRENT_SYSTEM.reset, CURRENT_SYSTEM.set(system))
-        stack.callback(CURRENT_CLUSTER.reset, CURRENT_CLUSTER.set(cluster))
 
 
 @contextlib.asynccontextmanager
@@ -285,12 +339,14 @@ async def _open_remote(address: str, identity: Identity) -> AsyncGenerator[Async
 
 __all__ = [
     "CURRENT_CLUSTER",
+    "announce",
     "close_connections",
     "connect",
     "create_cluster",
     "current_cluster",
     "default_system",
     "identity_of",
+    "retire",
     "set_current_cluster",
     "spec_of",
     "using_cluster",

@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fray.actor.current import DEFAULT_SYSTEM
 from fray.actor.system import ActorSystem
 from fray.cluster.base import SyncCluster
 from fray.cluster.client import AsyncFrayCluster
@@ -104,8 +103,10 @@ class _Embedded:
 
     def stop(self) -> None:
         """Ends everything that was started here, and removes its files."""
-        with contextlib.suppress(RuntimeError, TimeoutError):
+        try:
             self._thread.run(self._stop, timeout_s=20.0)
+        except (RuntimeError, TimeoutError) as exc:  # what is left ends with this process
+            log.warning("the local cluster did not end in order: %s", exc or "it took too long")
         self._thread.stop()
         shutil.rmtree(self._home, ignore_errors=True)
 
@@ -212,7 +213,7 @@ class LocalCluster(SyncCluster):
         strict: bool = False,
         identity: Identity | None = None,
     ) -> None:
-        from fray.cluster.current import identity_of
+        from fray.cluster.current import announce, identity_of
 
         who = identity or identity_of()
         self._embedded = _Embedded(_check_workers(max_workers), strict)
@@ -230,17 +231,24 @@ class LocalCluster(SyncCluster):
             self._embedded.stop()
             raise
         super().__init__(self._cluster)
-        DEFAULT_SYSTEM.push(self.system)
+        self._block = contextlib.ExitStack()
+        announce(self)
 
     def __enter__(self) -> LocalCluster:
+        from fray.cluster.current import using_cluster
+
+        self._block.callback(self.shutdown)
+        self._block.enter_context(using_cluster(self))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.shutdown()
+        self._block.close()
 
     def shutdown(self) -> None:
         """Ends the cluster and everything that runs on it. May be called twice."""
-        DEFAULT_SYSTEM.remove(self.system)
+        from fray.cluster.current import retire
+
+        retire(self)
         if not self.system.closed:
             self._thread.run(self._cluster.close, timeout_s=10.0)
             self._embedded.stop()

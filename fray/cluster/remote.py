@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fray.actor.current import DEFAULT_SYSTEM
 from fray.cluster.base import SyncCluster
 from fray.cluster.client import AsyncFrayCluster, token_of
 from fray.cluster.connect import JOB_LOOKUP_TIMEOUT_S, open_cluster
@@ -56,7 +56,7 @@ class FrayCluster(SyncCluster):
     """
 
     def __init__(self, address: str, *, identity: Identity | None = None) -> None:
-        from fray.cluster.current import identity_of
+        from fray.cluster.current import announce, identity_of
 
         who = identity or identity_of()
         self._thread = LoopThread("fray-driver")
@@ -67,17 +67,24 @@ class FrayCluster(SyncCluster):
             self._thread.stop()
             raise
         super().__init__(self._cluster)
-        DEFAULT_SYSTEM.push(self.system)
+        self._block = contextlib.ExitStack()
+        announce(self)
 
     def __enter__(self) -> FrayCluster:
+        from fray.cluster.current import using_cluster
+
+        self._block.callback(self.shutdown)
+        self._block.enter_context(using_cluster(self))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.shutdown()
+        self._block.close()
 
     def shutdown(self) -> None:
         """Ends the connection, and actors that belong to it; jobs go on. May be called twice."""
-        DEFAULT_SYSTEM.remove(self.system)
+        from fray.cluster.current import retire
+
+        retire(self)
         if not self.system.closed:
             self._thread.run(self._cluster.close, timeout_s=10.0)
         self._thread.stop()

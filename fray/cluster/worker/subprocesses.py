@@ -73,6 +73,7 @@ KILL_TIMEOUT_S = 30.0
 
 _REPLY_BYTES_MAX = 1 << 20
 _ZYGOTE_EXIT_TIMEOUT_S = 5.0
+_ZYGOTE_LOOK_S = 0.002
 
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); from shim import zygote; "
@@ -191,7 +192,7 @@ class SubprocessLauncher:
         finally:
             for attempt in self._attempts.values():
                 attempt.close()
-            await asyncio.get_running_loop().run_in_executor(None, self._zygote.close)
+            await self._zygote.end(self._clock)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -311,16 +312,36 @@ class Zygote:
 
     def close(self) -> None:
         """Ends it, and waits until it has. Supervisors are not touched. May be called again."""
-        process, connection = self._process, self._socket
-        self._process = self._socket = None
-        if connection is not None:
-            connection.close()
+        process = self._let_go()
         if process is not None:
             try:
                 process.wait(_ZYGOTE_EXIT_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(_ZYGOTE_EXIT_TIMEOUT_S)
+
+    async def end(self, clock: Clock) -> None:
+        """The asynchronous `close`. It needs no thread: a dying interpreter starts none any more.
+
+        Args:
+            clock: For waiting.
+        """
+        process = self._let_go()
+        if process is None:
+            return
+        deadline = clock.monotonic() + _ZYGOTE_EXIT_TIMEOUT_S
+        while process.poll() is None:
+            if clock.monotonic() > deadline:
+                process.kill()
+            await clock.sleep(_ZYGOTE_LOOK_S)
+
+    def _let_go(self) -> subprocess.Popen[bytes] | None:
+        """Closes the connection, at which it ends; gives its process, if there is one."""
+        process, connection = self._process, self._socket
+        self._process = self._socket = None
+        if connection is not None:
+            connection.close()
+        return process
 
     def _open(self) -> None:
         ours, theirs = socket.socketpair()

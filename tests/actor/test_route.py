@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import fray
-from fray.actor.directory import ActorKey, Located
+
+if TYPE_CHECKING:
+    from fray.actor.directory import ActorKey, Located
 
 GATE = threading.Event()
 

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fray.actor.system import ActorSystem
 from fray.cluster.connect import bind_host_for, make_process
@@ -24,6 +25,9 @@ from fray.cluster.worker.service import serve_agent
 from fray.cluster.worker.subprocesses import SubprocessLauncher
 from fray.ids import WorkerId
 from fray.runtime.loopthread import new_event_loop
+
+if TYPE_CHECKING:
+    from fray.runtime.process import Process
 
 log = logging.getLogger("fray.worker")
 
@@ -57,6 +61,41 @@ def _boot_path(directory: Path) -> Path:
     return directory / f"boot-{boot}"
 
 
+async def open_process(token: str, host: str, name: str, directory: Path) -> Process:
+    """The agent's process, started; behind the same door as the agent before it, if that is free.
+
+    What that one has started knows this host's agent by its address.
+
+    Args:
+        token: What it shows to others, and expects of them.
+        host: Address to bind.
+        name: Of the host.
+        directory: Where the port is remembered.
+
+    Raises:
+        OSError: No port can be bound.
+    """
+    path = directory / "port"
+    process = _process(token, host, name, _remembered_port(path))
+    try:
+        await process.start()
+    except OSError:  # somebody else has taken it meanwhile
+        await process.close()
+        process = _process(token, host, name, 0)
+        await process.start()
+    write_atomically(path, process.address.rpartition(":")[2].encode())
+    return process
+
+
+def _process(token: str, host: str, name: str, port: int) -> Process:
+    return make_process(token, host=host, port=port, label=f"agent {name}")
+
+
+def _remembered_port(path: Path) -> int:
+    text = path.read_text() if path.exists() else ""
+    return int(text) if text.isdigit() and int(text) < 1 << 16 else 0
+
+
 async def serve(options: argparse.Namespace) -> None:
     """Runs an agent until SIGTERM or SIGINT; then what runs on the host is stopped too.
 
@@ -72,8 +111,8 @@ async def serve(options: argparse.Namespace) -> None:
     own = home.path / "workers" / name
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
     token = options.token_file.read_text().strip()
-    process = make_process(token, host=bind_host_for(options.join), label=f"agent {name}")
-    async with process:
+    process = await open_process(token, bind_host_for(options.join), name, own)
+    try:
         system = ActorSystem(process, None, namespace="")
         shape = host_resources(options.resources)
         spec = WorkerSpec(
@@ -106,6 +145,8 @@ async def serve(options: argparse.Namespace) -> None:
             # Told to stop, it takes its tasks along; failed, it leaves them to its successor.
             await agent.close(kill=not agent.failed.done())
             system.close()
+    finally:
+        await process.close()
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from fray.runtime.calls import Invocation
 from fray.runtime.cell import Cell, CellOptions
 from fray.runtime.error_envelope import decode_error
 from fray.runtime.jsoncodec import json_dumps
+from fray.runtime.methods import OPTIONS_ATTRIBUTE, MethodOptions
 from fray.runtime.payload import Codec, Payload
 from fray.runtime.serialization import dumps, loads
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 
 BYE = DeathCause(DeathKind.STOPPED, "the test is over")
+
+
+def concurrent(fn: Any) -> Any:
+    """Marks a method as ``@fray.method(concurrent=True)`` does."""
+    setattr(fn, OPTIONS_ATTRIBUTE, MethodOptions(concurrent=True))
+    return fn
 
 
 class Call:

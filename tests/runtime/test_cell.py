@@ -21,10 +21,9 @@ from fray.errors import (
 )
 from fray.runtime.calls import CURRENT_INVOCATION
 from fray.runtime.cell import LANES_MAX, CellOptions, CellState
-from fray.runtime.methods import OPTIONS_ATTRIBUTE, MethodOptions
 from fray.runtime.payload import Codec
 
-from .hosted import BYE, Actors, actors, ask, call
+from .hosted import BYE, Actors, actors, ask, call, concurrent
 
 __all__ = ["actors"]  # a fixture
 
@@ -32,11 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fray.testing import Simulation
-
-
-def concurrent(fn: Any) -> Any:
-    setattr(fn, OPTIONS_ATTRIBUTE, MethodOptions(concurrent=True))
-    return fn
 
 
 class Worker:

@@ -198,7 +198,7 @@ class ActorHandle(Generic[T]):
         return bound
 
     def __await__(self) -> Generator[Any, None, ActorHandle[T]]:
-        yield from self._later("start", lambda: self.route.resolve()).__await__()
+        yield from self._later("start", lambda: self.route.resolve(anew=True)).__await__()
         return self
 
     def stop(self, grace_s: float = 5.0) -> ActorFuture[None]:

@@ -140,7 +140,7 @@ class SystemResolver:
         handle = self._by_name(system, name)
         if not system.process.on_loop:
             refuse_to_block("resolver.lookup(…)", "await resolver.lookup_async(…)")
-            system.run(handle.route.resolve)
+            system.run(lambda: handle.route.resolve(anew=True))
         return handle
 
     def lookup_all(self, name: str) -> list[ActorHandle[Any]]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fray.errors import (
     ActorDied,
+    ActorNotFoundError,
     ActorUnavailable,
     CallError,
     DeathCause,
@@ -252,7 +253,7 @@ class Route:
             else:  # what was found failed at once, within this loop
                 self._wait(future)
 
-    async def resolve(self, wait_s: float | None = None) -> None:
+    async def resolve(self, wait_s: float | None = None, *, anew: bool = False) -> None:
         """Finds the actor, waiting while it is being made or restarted.
 
         Args:
@@ -266,8 +267,13 @@ class Route:
         if wait_s is None:
             wait_s = self.system.lookup_timeout_s if self.key.name else LOCATE_WAIT_S
         told = ""
-        while not self._targets:
-            located = await self.system.directory.locate(self.key, wait_s=wait_s)
+        while anew or not self._targets:
+            anew = False
+            try:
+                located = await self.system.directory.locate(self.key, wait_s=wait_s)
+            except (ActorNotFoundError, ActorDied):
+                self.invalidate()
+                raise
             self._set(located.endpoints)
             wait_s = max(wait_s, LOCATE_WAIT_S)  # somebody will have it: no need to ask again soon
             if not located.endpoints and located.pending != told:
@@ -284,6 +290,7 @@ class Route:
     async def _refresh(self) -> None:
         try:
             located = await self.system.directory.locate(self.key, wait_s=0)
+            anew: Ask although it is known where the actor was.
         except FrayError as exc:  # what is known stays in use; calls find out by themselves
             log.debug("could not refresh %s: %s", self.label, exc)
             return

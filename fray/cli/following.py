@@ -112,6 +112,10 @@ class Foreground:
         try:
             async with self._scope:
                 return await self._run()
+        except OutputClosed:  # as if SIGPIPE had ended a program
+            if self._job_id is not None:
+                await self._stop(STOP_GRACE_S)
+            raise
         except asyncio.CancelledError:
             if not self.left or self._main is None:
                 raise
@@ -131,12 +135,8 @@ class Foreground:
         printing = self._scope.spawn(self._printer.run(), name="print")
         reading = self._scope.spawn(self._read(job_id), name="read")
         watching = self._scope.spawn(self._watch(job_id), name="watch")
-        try:
-            await _until(watching, watching, reading, printing)
-            await self._rest_of_output(reading, printing)
-        except OutputClosed:
-            await self._stop(STOP_GRACE_S)
-            raise
+        await _until(watching, watching, reading, printing)
+        await self._rest_of_output(reading, printing)
         report = watching.result()
         causes = {} if self._signals else await self._causes(report)
         interrupted_by = self._signals[0] if self._signals else None
@@ -240,7 +240,7 @@ class Foreground:
     async def _stop(self, grace_s: float) -> None:
         assert self._job_id is not None
         try:
-            await self._cluster.jobs.stop(self._job_id, "Ctrl-C in `fray run`", grace_s)
+            await self._cluster.jobs.stop(self._job_id, "`fray run` was interrupted", grace_s)
         except FrayError as exc:
             self._view.told(f"{self._job_id} could not be told to stop: {exc}")
 

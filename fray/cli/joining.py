@@ -83,7 +83,9 @@ async def join_cluster(
     state = "has joined" if is_new else "has already joined"
     print_line(f"worker {worker.name} {state} {address} (process {worker.pid})")
     print_line(f"  log: {home.log_path('worker', worker.name)}")
-    print_line(f"  `fray down --name {home.name}` stops it")
+    alone = home.daemon("controller") is None  # else that would stop the whole cluster
+    stop = f"`fray down --name {home.name}`" if alone else f"`kill {worker.pid}`"
+    print_line(f"  {stop} stops it")
     return 0
 
 

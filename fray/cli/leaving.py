@@ -51,6 +51,8 @@ async def bring_down(name: str | None, *, grace_s: float, as_json: bool) -> int:
             if daemon.alive:
                 await daemons.stop(daemon, clock, grace_s=DAEMON_GRACE_S)
                 ended.append(daemon)
+            elif daemon.is_here:  # nobody shall miss it any more
+                home.remove_daemon(daemon.kind, daemon.name)
     return _told_down(home, stopped_jobs, ended, as_json)
 
 

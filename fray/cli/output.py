@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
@@ -58,7 +59,8 @@ def note(text: str) -> None:
     Args:
         text: One line.
     """
-    _write(sys.stderr, f"fray: {text}\n")
+    with suppress(OutputClosed):  # then there is nobody to tell
+        _write(sys.stderr, f"fray: {text}\n")
 
 
 def print_error(text: str) -> None:

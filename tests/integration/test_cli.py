@@ -135,6 +135,27 @@ class Fray:
         return json.loads(path.read_text())
 
 
+class Terminal:
+    """What a command believes to be its terminal."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = pty.openpty()
+        self.shown = ""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        os.close(self.ours)
+        os.close(self.theirs)
+
+    def wait_for(self, words: str) -> None:
+        """Reads until some words are shown."""
+        while words not in self.shown:
+            assert select.select([self.ours], [], [], WAIT_S)[0], f"{words!r} not in {self.shown}"
+            self.shown += os.read(self.ours, 4096).decode(errors="replace")
+
+
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     with process:
         out, err = process.communicate(timeout=WAIT_S)
@@ -279,20 +300,25 @@ def test_command_that_is_terminated_stops_its_job(fray: Fray) -> None:
 
 def test_terminal_shows_what_becomes_of_the_job(fray: Fray) -> None:
     (fray.folder / "go").touch()
-    ours, theirs = pty.openpty()
-    process = fray.popen("run", "steps.py", stderr=theirs, environ={"TERM": "xterm"})
-    os.close(theirs)
-    shown = b""
-    while select.select([ours], [], [], WAIT_S)[0]:
-        try:
-            shown += os.read(ours, 4096)
-        except OSError:  # the other side is closed
-            break
-    os.close(ours)
-    assert finish(process)[0] == 0
-    told = shown.decode()
-    for word in ("submitted ann/steps-", "runs on", "succeeded after"):
-        assert word in told
+    with Terminal() as terminal:
+        process = fray.popen("run", "steps.py", stderr=terminal.theirs, environ={"TERM": "xterm"})
+        for words in ("submitted ann/steps-", "runs on", "succeeded after"):
+            terminal.wait_for(words)
+        assert finish(process)[0] == 0
+
+
+def test_terminal_shows_what_the_job_waits_for(fray: Fray) -> None:
+    hog = fray.submit("--cpus", "4", "steps.py", name="hog")
+    until(lambda: fray.status_of(hog) == "running", "the first job")
+    with Terminal() as terminal:
+        process = fray.popen(
+            *("run", "--cpus", "4", "--", "true"), stderr=terminal.theirs, environ={"TERM": "xterm"}
+        )
+        terminal.wait_for("queued for")
+        terminal.wait_for("cpu")
+        (fray.folder / "go").touch()
+        terminal.wait_for("succeeded")
+        assert finish(process)[0] == 0
 
 
 def test_reader_that_goes_away_ends_the_command_quietly(fray: Fray) -> None:
@@ -513,6 +539,15 @@ def test_second_worker_joins_and_leaves(alone: Fray) -> None:
     assert ended[-1] == "cluster lab is down"
 
 
+def test_cluster_that_listens_everywhere_is_dialled_where_it_can_be(alone: Fray) -> None:
+    told = alone.json("up", "--host", "0.0.0.0", "--port", "0")
+    host = told["address"].rpartition(":")[0]
+    assert host != "0.0.0.0"
+    assert told["hosts"][0]["address"].rpartition(":")[0] == host  # and not the loopback
+    assert alone("run", "--", "echo", "hi").stdout == "hi\n"
+    assert alone.json("up")["address"] == told["address"]
+
+
 def test_port_that_is_taken_is_told(alone: Fray, fray: Fray) -> None:
     port = fray.run_file()["address"].rpartition(":")[2]
     told = alone("up", "--port", port, code=1).stderr
@@ -526,14 +561,15 @@ def test_port_that_is_taken_is_told(alone: Fray, fray: Fray) -> None:
 
 def test_job_runs_on_a_cluster_inside_the_command(alone: Fray) -> None:
     (alone.folder / "go").touch()
-    done = alone("run", "-e", "CODE=7", "--replicas", "2", "steps.py", code=7)
+    done = alone("run", "--replicas", "2", "steps.py")
     assert sorted(done.stdout.splitlines()) == [
         "[replica-0] first []",
         "[replica-0] second",
         "[replica-1] first []",
         "[replica-1] second",
     ]
-    assert "exited with code 7" in done.stderr
+    assert done.stderr == ""
+    assert "exited with code 7" in alone("run", "-e", "CODE=7", "steps.py", code=7).stderr
     until(lambda: not processes_of(alone), "the end of all processes")
 
 

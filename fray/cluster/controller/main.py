@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from fray.cluster.connect import DEFAULT_PORT, make_process
+from fray.cluster.connect import DEFAULT_PORT, bind_host_for, make_process
 from fray.cluster.control import ClusterFacts
 from fray.cluster.controller.journal import SqliteStore
 from fray.cluster.controller.tree import Controller
@@ -21,6 +21,11 @@ from fray.cluster.home import ClusterHome
 from fray.errors import SupervisorFailed
 from fray.runtime.failures import explain
 from fray.runtime.loopthread import new_event_loop
+
+EVERY_ADDRESS = ("0.0.0.0", "::", "")
+
+ELSEWHERE = "192.0.2.1:9"
+"""An address of nobody (RFC 5737), to which nothing is sent: only the route there is looked up."""
 
 log = logging.getLogger("fray.controller")
 
@@ -32,6 +37,16 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to bind")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to bind; 0 for any")
     return parser
+
+
+def advertised(host: str) -> str | None:
+    """What others dial, where that is not the address that is bound.
+
+    Args:
+        host: Address to bind. Every address of this machine cannot be dialled: then it is the one
+            on the way to the rest of the world.
+    """
+    return bind_host_for(ELSEWHERE) if host in EVERY_ADDRESS else None
 
 
 async def serve(home: ClusterHome, host: str, port: int) -> int:
@@ -50,7 +65,9 @@ async def serve(home: ClusterHome, host: str, port: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     home.ensure()
-    process = make_process(home.token(), host=host, port=port, label="controller")
+    process = make_process(
+        home.token(), host=host, port=port, advertise_host=advertised(host), label="controller"
+    )
     async with process:
         facts = ClusterFacts(home.name, local=False)
         controller = Controller(process, SqliteStore(home.journal), home.blobs, facts)

@@ -18,7 +18,7 @@ class StopToken:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[int, threading.Event] = {}
+        self._waiting: dict[object, threading.Event] = {}  # by waiter: several may want one event
         self._reason: str | None = None
 
     @property
@@ -50,8 +50,9 @@ class StopToken:
 
     def wait(self, event: threading.Event, timeout_s: float | None) -> bool:
         """`wait`, for the threads of this token."""
+        waiter = object()
         with self._lock:
-            self._waiting[id(event)] = event
+            self._waiting[waiter] = event
         try:
             self.check()
             happened = event.wait(timeout_s)
@@ -59,7 +60,7 @@ class StopToken:
             return happened
         finally:
             with self._lock:
-                self._waiting.pop(id(event), None)
+                del self._waiting[waiter]
 
 
 CURRENT_STOP: ContextVar[StopToken | None] = ContextVar("fray_current_stop", default=None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fray.errors import DeathCause, DeathKind, SupervisorFailed
+from fray.errors import ActorDied, DeathCause, DeathKind, SupervisorFailed
 from fray.runtime.cell import Cell, CellState
 from fray.runtime.children import ChildSpec, TaskChild, cell_child, task_child
 from fray.runtime.failures import explain
@@ -17,6 +17,7 @@ from fray.runtime.supervisor import (
     Supervisor,
 )
 
+from .hosted import call
 from .troupe import AT_ONCE, BYE, Troupe, settle, started
 
 if TYPE_CHECKING:
@@ -198,6 +199,34 @@ async def test_an_actor_whose_constructor_raises_escalates_with_what_it_raised(s
     supervisor = Supervisor("boss", [spec], clock=sim.clock, policy=policy)
     with pytest.raises(SupervisorFailed, match="counter: it failed to start: ValueError: no such"):
         await supervisor.start()
+
+
+async def test_an_actor_that_is_busy_has_its_grace_and_then_its_hook_before_it_would_be_killed(
+    sim: Simulation,
+):
+    log: list[str] = []
+
+    class Busy:
+        async def work(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                log.append("cancelled")
+
+        async def on_stop(self, reason: DeathCause) -> None:
+            await asyncio.sleep(2.9)
+            log.append(f"saved: {reason}")
+
+    cells: list[Cell] = []
+    spec = ChildSpec("busy", cell_child(host(sim, cells), Busy), stop_grace_s=3)
+    supervisor = Supervisor("boss", [spec], clock=sim.clock, policy=AT_ONCE)
+    await supervisor.start()
+    working = call(cells[0], "work")
+    began = sim.loop.time()
+    await supervisor.stop(BYE)
+    assert log == ["cancelled", "saved: the test is over"]
+    assert sim.loop.time() - began == pytest.approx(3 + 2.9)
+    assert isinstance(await working.error(), ActorDied)
 
 
 async def test_a_child_whose_end_nobody_can_see_any_more_is_killed_and_restarted(

@@ -258,6 +258,7 @@ class Route:
 
         Args:
             wait_s: How long to wait for a name that nobody has; None for the system's default.
+            anew: Ask although it is known where the actor was.
 
         Raises:
             ActorNotFoundError: Nobody has the name.
@@ -290,7 +291,6 @@ class Route:
     async def _refresh(self) -> None:
         try:
             located = await self.system.directory.locate(self.key, wait_s=0)
-            anew: Ask although it is known where the actor was.
         except FrayError as exc:  # what is known stays in use; calls find out by themselves
             log.debug("could not refresh %s: %s", self.label, exc)
             return

@@ -14,7 +14,7 @@ from fray.actor.current import CURRENT_SYSTEM
 from fray.actor.directory import ActorKey, ActorSpec
 from fray.actor.handle import ActorHandle
 from fray.actor.route import Route
-from fray.errors import FrayError
+from fray.errors import DeathCause, DeathKind, FrayError
 from fray.ids import Namespace
 from fray.runtime.cell import CellOptions
 from fray.runtime.methods import methods_of
@@ -58,6 +58,7 @@ class ActorSystem:
         self.job_id = job_id
         self.lookup_timeout_s = lookup_timeout_s
         self.closed = False
+        self._cells: dict[str, Cell] = {}
         self._routes: dict[ActorKey, Route] = {}
         self._creations: dict[ActorKey, asyncio.Future[None]] = {}
 
@@ -110,12 +111,16 @@ class ActorSystem:
         return self.process.run(make, timeout_s=timeout_s)
 
     def close(self, why: str = "the system has shut down") -> None:
-        """Settles every call that still waits. The process is closed by its owner.
+        """Settles every call that still waits, and ends the actors that it hosts.
+
+        The process is closed by its owner; several systems may share one.
 
         Args:
             why: For the messages.
         """
         self.closed = True
+        for cell in reversed(list(self._cells.values())):
+            cell.kill(DeathCause(DeathKind.STOPPED, why))
         for route in self._routes.values():
             route.fail_all(why)
 
@@ -209,7 +214,10 @@ class ActorSystem:
             label: For people.
             options: How it is run.
         """
-        return self.process.host(target, label=label, options=options, context=self.context())
+        cell = self.process.host(target, label=label, options=options, context=self.context())
+        self._cells[target] = cell
+        cell.stopped.add_done_callback(lambda _: self._cells.pop(target, None))
+        return cell
 
 
 def instantiate(payload: Payload) -> Any:

@@ -33,6 +33,7 @@ from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
 from fray.errors import ClusterError, DeathCause, DeathKind, JobStopped
 from fray.runtime.blocking import CURRENT_STOP, StopToken
 from fray.runtime.serialization import loads
+from fray.runtime.tasks import Scope
 
 if TYPE_CHECKING:
     from fray.cluster.client import AsyncFrayCluster
@@ -47,6 +48,9 @@ GENTLE_S = 0.05
 
 ABANDON_S = 0.5
 """What a thread has at the least to unwind."""
+
+CLOSE_S = 3.0
+"""What an attempt's connection has to end in order."""
 
 Inside = "Callable[[TaskFile], Coroutine[Any, Any, AsyncFrayCluster]]"
 """Gives a task its connection, on the driver's loop."""
@@ -67,9 +71,15 @@ async def on_loop(loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[
 class _Local:
     """An attempt within the driver's process. A `Running`."""
 
-    def __init__(self, spec: LaunchSpec, clock: Clock) -> None:
+    def __init__(
+        self, spec: LaunchSpec, clock: Clock, cluster: AsyncFrayCluster, scope: Scope
+    ) -> None:
         self._spec = spec
         self._clock = clock
+        self._cluster = cluster
+        self._home = cluster.system.process
+        self._scope = scope
+        self._is_ending = False
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[Exit] = self._loop.create_future()
         self.started_at = clock.time()
@@ -99,27 +109,50 @@ class _Local:
         return Usage(0.0, 0, 0 if self._ended.done() else 1)
 
     def end(self, exit_code: int | None, cause: DeathCause | None) -> None:
-        if not self._ended.done():
-            self._ended.set_result(
-                Exit(
-                    attempt_id=self.attempt_id,
-                    exit_code=exit_code,
-                    signal=None,
-                    out_of_memory=False,
-                    cause=cause,
-                    ended_at=self._clock.time(),
-                )
-            )
+        """It has ended, or is given up. The first word counts. On the agent's loop."""
+        if self._is_ending:
+            return
+        self._is_ending = True
+        ended = Exit(
+            attempt_id=self.attempt_id,
+            exit_code=exit_code,
+            signal=None,
+            out_of_memory=False,
+            cause=cause,
+            ended_at=self._clock.time(),
+        )
+        if self._scope.closed:
+            self._ended.set_result(ended)
+        else:
+            self._scope.spawn(self._end(ended), name=f"end {self.attempt_id}")
+
+    async def _end(self, ended: Exit) -> None:
+        """Ends what the attempt has in this process, as its own process's death would.
+
+        Else it would renew its names for ever, and its actors would answer.
+        """
+        try:
+            if not self._home.scope.closed:  # the driver's end ends all that is in it
+                async with asyncio.timeout(CLOSE_S):
+                    await on_loop(self._home.loop, self._cluster.close)
+        except (RuntimeError, TimeoutError):
+            pass  # the driver's loop has ended, or stands still: so does what is on it
+        finally:
+            self._ended.set_result(ended)
 
 
 class _ThreadAttempt(_Local):
     """A function in a thread."""
 
     def __init__(
-        self, spec: LaunchSpec, clock: Clock, cluster: AsyncFrayCluster, payload: bytes
+        self,
+        spec: LaunchSpec,
+        clock: Clock,
+        cluster: AsyncFrayCluster,
+        scope: Scope,
+        payload: bytes,
     ) -> None:
-        super().__init__(spec, clock)
-        self._cluster = cluster
+        super().__init__(spec, clock, cluster, scope)
         self._payload = payload
         self._token = StopToken()
         self._abandoned = False
@@ -179,9 +212,10 @@ class _ThreadAttempt(_Local):
         if not await self._gone(min(GENTLE_S, max(grace_s, 0.0))):
             ident = self._thread.ident
             assert ident is not None
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(ident), ctypes.py_object(JobStopped)
-            )
+            if not self._is_ending:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(ident), ctypes.py_object(JobStopped)
+                )
             if not await self._gone(max(grace_s, ABANDON_S)):
                 self.end(None, DeathCause(DeathKind.STOPPED, "thread abandoned"))
         return await self.wait()
@@ -194,11 +228,11 @@ class _ThreadAttempt(_Local):
 class _ActorAttempt(_Local):
     """An actor in the driver's process."""
 
-    def __init__(self, spec: LaunchSpec, clock: Clock, cluster: AsyncFrayCluster) -> None:
-        super().__init__(spec, clock)
-        self._cluster = cluster
+    def __init__(
+        self, spec: LaunchSpec, clock: Clock, cluster: AsyncFrayCluster, scope: Scope
+    ) -> None:
+        super().__init__(spec, clock, cluster, scope)
         self._cell: Cell | None = None
-        self._home = cluster.system.process
 
     async def begin(self, task: TaskFile, payload: bytes) -> None:
         """Makes the actor, on the driver's loop."""
@@ -255,6 +289,7 @@ class LocalLauncher:
         self._inside: Any = None
         self._driver_loop: asyncio.AbstractEventLoop | None = None
         self._running: dict[AttemptId, _Local] = {}
+        self._scope = Scope("local attempts")
 
     @property
     def limits_memory(self) -> bool:
@@ -282,11 +317,11 @@ class LocalLauncher:
         spec.log_path.parent.mkdir(parents=True, exist_ok=True)
         running: _Local
         if task.kind is TaskKind.ACTOR:
-            actor = _ActorAttempt(spec, self._clock, cluster)
+            actor = _ActorAttempt(spec, self._clock, cluster, self._scope)
             await actor.begin(task, payload)
             running = actor
         else:
-            running = _ThreadAttempt(spec, self._clock, cluster, payload)
+            running = _ThreadAttempt(spec, self._clock, cluster, self._scope, payload)
         self._running[spec.attempt_id] = running
         return running
 
@@ -304,6 +339,7 @@ class LocalLauncher:
         stops = [running.stop(0.0) for running in self._running.values() if running.exit is None]
         if stops:
             await asyncio.gather(*stops)
+        await self._scope.close()
         await self._processes.close(kill)
 
 

@@ -7,6 +7,7 @@ server.serve()
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import threading
 from collections.abc import Callable
@@ -149,7 +150,7 @@ class FrayActorServer:
     async def serve_async(self) -> None:
         """The asynchronous `serve`: returns when all its actors have stopped."""
         for cell in list(self._cells.values()):
-            await cell.stopped
+            await asyncio.shield(cell.stopped)  # others wait for it too
 
     def serve_background(self) -> None:
         """Returns at once: actors are served from `register` on, whatever this thread does."""

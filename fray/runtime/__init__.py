@@ -2,13 +2,18 @@
 
 This room knows no cluster and nothing of the user's API. From the bottom up::
 
-    payload, serialization, jsoncodec     values <-> bytes
-    events, frames, connection            the wire protocol, without I/O
-    leases, restart                       name table and restart rules, without clock or I/O
-    clock, transport, threads             the seams: time, network, threads
-    websocket                             the network in production
-    tasks                                 every background task has an owner
-    calls, cell                           a call; a hosted actor
-    peer, peers                           one connection per pair of processes
-    process                               one running fray process: the composition root
+    payload, serialization, jsoncodec      values <-> bytes; error_envelope does it for exceptions
+    hello, events, frames, encoder,        the wire protocol, without I/O
+      decoder, lanes, transfers_*,
+      receiver, connection
+    leases, restart                        name table and restart rules, without clock or I/O
+    clock, transport, threads              the seams: time, network, threads
+    wsframes, wslink, wsdoor, wsgate,      the network in production
+      websocket, auth
+    tasks, signal, blocking                tasks have owners; waiting, on a loop and on a thread
+    calls, methods, codecs, cell           a call; a hosted actor
+    failures, children, slots, crew,       the supervision tree
+      supervisor
+    peer, peers                            one connection per pair of processes
+    process, loopthread                    one running fray process: the composition root
 """

@@ -6,15 +6,13 @@ so does the resolver of a process without a cluster. This room knows neither.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from fray.actor.options import ActorOptions
+from fray.errors import DeathCause
 from fray.runtime.payload import Payload
-
-if TYPE_CHECKING:
-    from fray.errors import DeathCause
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +74,19 @@ class Located:
 
     endpoints: tuple[Endpoint, ...] = ()
     pending: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """An incarnation is gone, whether or not anything on the wire says so.
+
+    Attributes:
+        target: Which: `Endpoint.target`.
+        cause: Why.
+    """
+
+    target: str
+    cause: DeathCause
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +159,17 @@ class Directory(Protocol):
         """
         ...
 
+    async def departed(
+        self, endpoints: Sequence[Endpoint], *, wait_s: float
+    ) -> Sequence[Departure]:
+        """Which of some incarnations are gone, as the cluster knows it.
+
+        Args:
+            endpoints: Which are asked for.
+            wait_s: How long to wait for one to go, in seconds.
+        """
+        ...
+
     async def register(self, registration: Registration) -> None:
         """Gives an actor a name, and keeps it until it is unregistered or the process ends.
 
@@ -191,4 +213,12 @@ class Directory(Protocol):
         ...
 
 
-__all__ = ["ActorKey", "ActorSpec", "Directory", "Endpoint", "Located", "Registration"]
+__all__ = [
+    "ActorKey",
+    "ActorSpec",
+    "Departure",
+    "Directory",
+    "Endpoint",
+    "Located",
+    "Registration",
+]

@@ -29,7 +29,7 @@ from fray.runtime.calls import OutgoingCall
 from fray.runtime.serialization import dumps_arguments, loads
 
 if TYPE_CHECKING:
-    from fray.actor.directory import ActorKey, Endpoint
+    from fray.actor.directory import ActorKey, Departure, Endpoint
     from fray.actor.future import ActorFuture
     from fray.actor.system import ActorSystem
     from fray.runtime.payload import Payload
@@ -64,9 +64,11 @@ class Route:
         key: Which actor.
         label: For people.
         unpickles: Whether results may be unpickled here: not those of the control plane.
+        watched: Whether the directory is asked about those who do not answer.
     """
 
     unpickles = True
+    watched = True
 
     def __init__(self, system: ActorSystem, key: ActorKey, label: str) -> None:
         self.system = system
@@ -74,7 +76,10 @@ class Route:
         self.key = key
         self.label = label
         self._targets: list[_Target] = []
-        self._by_call: dict[ActorFuture[Any], _Target] = {}
+        # Every call that has no outcome yet, and where it is out at present.
+        self._calls: dict[ActorFuture[Any], _Target | None] = {}
+        self._bereaved: dict[str, list[tuple[ActorFuture[Any], CallError]]] = {}
+        self._watch = system.watch if self.watched else None
         self._waiting: deque[ActorFuture[Any]] = deque()
         self._resolving = False
         self._turn = 0
@@ -127,6 +132,7 @@ class Route:
             self._wait(future)
 
     def _wait(self, future: ActorFuture[Any]) -> None:
+        self._calls[future] = None
         self._waiting.append(future)
         if not self._resolving:
             self._resolving = True
@@ -135,10 +141,12 @@ class Route:
     def _dispatch(self, future: ActorFuture[Any]) -> None:
         target = self._choose()
         target.outstanding += 1
-        self._by_call[future] = target
+        self._calls[future] = target
         call = future.call
         assert call is not None
         endpoint = target.endpoint
+        if self._watch is not None and not self._watch.active:
+            self._watch.begin()
         self.process.send(endpoint.process_id, endpoint.address, endpoint.target, call)
 
     def _choose(self) -> _Target:
@@ -158,7 +166,7 @@ class Route:
         Args:
             future: Its future.
         """
-        target = self._by_call.pop(future, None)
+        target = self._calls.pop(future, None)
         if target is not None:
             target.outstanding -= 1
 
@@ -171,8 +179,9 @@ class Route:
             future: The call's future.
             exc: What went wrong.
         """
-        target = self._by_call.pop(future, None)
+        target = self._calls.get(future)
         if target is not None:
+            self._calls[future] = None
             target.outstanding -= 1
             if isinstance(exc, ActorUnavailable | ActorDied):
                 self._forget(target)
@@ -183,7 +192,31 @@ class Route:
         elif isinstance(exc, ActorDied):
             self._repeat_or_fail(future, exc)
         else:
-            self.system.spawn(self._ask_why(future, target.endpoint, exc), f"obituary {self.label}")
+            self._ask_why(future, target.endpoint, exc)
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a call is on its way or runs."""
+        return any(self._calls.values())
+
+    def awaited_endpoints(self) -> list[Endpoint]:
+        """Whom calls in flight went to."""
+        return [target.endpoint for target in dict.fromkeys(self._calls.values()) if target]
+
+    def departed(self, departure: Departure) -> None:
+        """An incarnation is gone: what is in flight to it ends, or is repeated elsewhere.
+
+        Args:
+            departure: Which, and why.
+        """
+        for future, target in list(self._calls.items()):
+            call = future.call
+            if target is None or call is None:
+                continue
+            if target.endpoint.target == departure.target:
+                started = Started.UNKNOWN if call.sent else Started.NO
+                call.cancel()  # what it still says does not count
+                self.failed(future, ActorDied(self.label, departure.cause, started=started))
 
     def _forget(self, target: _Target) -> None:
         if target in self._targets:
@@ -215,18 +248,30 @@ class Route:
         else:
             future.fail(exc)
 
-    async def _ask_why(self, future: ActorFuture[Any], endpoint: Endpoint, exc: CallError) -> None:
+    def _ask_why(self, future: ActorFuture[Any], endpoint: Endpoint, exc: CallError) -> None:
+        """What became of the other side is asked once, for all calls that were out to it."""
+        bereaved = self._bereaved.get(endpoint.target)
+        if bereaved is None:
+            bereaved = self._bereaved[endpoint.target] = []
+            self.system.spawn(self._learn_why(endpoint), f"obituary {self.label}")
+        bereaved.append((future, exc))
+
+    async def _learn_why(self, endpoint: Endpoint) -> None:
+        cause, problem = None, ""
         try:
             cause = await self.system.directory.obituary(endpoint)
         except FrayError as failure:
-            exc.add_note(f"what became of it could not be asked: {failure}")
-            cause = None
-        if future.done():
-            return
-        if cause is None:
+            problem = f"what became of it could not be asked: {failure}"
+        finally:
+            bereaved = self._bereaved.pop(endpoint.target)
+        for future, exc in bereaved:
+            if future.done():
+                continue
+            if cause is not None:
+                exc = ActorDied(self.label, cause, started=exc.started)
+            elif problem:
+                exc.add_note(problem)
             self._repeat_or_fail(future, exc)
-        else:
-            self._repeat_or_fail(future, ActorDied(self.label, cause, started=exc.started))
 
     # ---- where the actor is
 
@@ -317,11 +362,13 @@ class Route:
         Args:
             why: For the message.
         """
-        exc = DeathCause(DeathKind.STOPPED, why)
-        while self._waiting:
-            self._waiting.popleft().fail(ActorDied(self.label, exc, started=Started.NO))
-        for future in list(self._by_call):
-            future.fail(ActorUnavailable(f"{future.describe()}: {why}"))
+        for future, target in list(self._calls.items()):
+            if target is None:
+                cause = DeathCause(DeathKind.STOPPED, why)
+                future.fail(ActorDied(self.label, cause, started=Started.NO))
+            else:
+                future.fail(ActorUnavailable(f"{future.describe()}: {why}"))
+        self._waiting.clear()
 
 
 def _copy_of(exc: FrayError) -> FrayError:

@@ -14,6 +14,7 @@ from fray.actor.current import CURRENT_SYSTEM
 from fray.actor.directory import ActorKey, ActorSpec
 from fray.actor.handle import ActorHandle
 from fray.actor.route import Route
+from fray.actor.watch import CallWatch
 from fray.errors import DeathCause, DeathKind, FrayError
 from fray.ids import Namespace
 from fray.runtime.cell import CellOptions
@@ -61,6 +62,7 @@ class ActorSystem:
         self._cells: dict[str, Cell] = {}
         self._routes: dict[ActorKey, Route] = {}
         self._creations: dict[ActorKey, asyncio.Future[None]] = {}
+        self.watch = CallWatch(self, self._routes) if directory is not None else None
 
     def __repr__(self) -> str:
         return f"<ActorSystem {self.process.label} namespace={self.namespace}>"

@@ -15,7 +15,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, get_type_hints
 
-from fray.actor.directory import ActorKey, Endpoint, Located
+from fray.actor.directory import ActorKey, Departure, Endpoint, Located
 from fray.actor.future import ActorFuture
 from fray.actor.route import Route
 from fray.cluster.controller.commands import RegisterWorker, ReportAttempts, SubmitJobs
@@ -236,6 +236,10 @@ class NamesApi(Protocol):
         """All registrations of a namespace whose name begins with a prefix, sorted."""
         ...
 
+    async def departed(self, endpoints: list[Endpoint], wait_s: float) -> list[Departure]:
+        """Which of some endpoints are gone; waits up to ``wait_s`` for there to be one."""
+        ...
+
     async def stop_actor(self, key: ActorKey, grace_s: float) -> bool:
         """Orders the job of an actor that the cluster made to stop; False if there is none.
 
@@ -420,6 +424,7 @@ class ControlRoute(Route):
     """
 
     unpickles = False
+    watched = False
 
     def __init__(
         self, system: ActorSystem, address: str, actor: str, interface: type, timeout_s: float

@@ -6,12 +6,19 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fray.actor.directory import ActorKey, ActorSpec, Endpoint, Located, Registration
+from fray.actor.directory import (
+    ActorKey,
+    ActorSpec,
+    Departure,
+    Endpoint,
+    Located,
+    Registration,
+)
 from fray.cluster.blobs import pack
 from fray.cluster.control import (
     ACTORS_NAMESPACE,
@@ -157,6 +164,12 @@ class ClusterDirectory:
             return await agent.obituary(AttemptId(endpoint.attempt_id), wait_s=OBITUARY_WAIT_S)
         except ClusterError:  # the agent is gone too, or knows nothing: so nobody knows
             return None
+
+    async def departed(
+        self, endpoints: Sequence[Endpoint], *, wait_s: float
+    ) -> Sequence[Departure]:
+        """See `Directory.departed`."""
+        return await self._names.departed(list(endpoints), wait_s=wait_s)
 
     async def register(self, registration: Registration) -> None:
         """See `Directory.register`."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from fray.actor.directory import ActorKey, Endpoint, Located
+from fray.actor.directory import ActorKey, Departure, Endpoint, Located
 from fray.cluster.control import ACTORS_NAMESPACE, NameClaim, NamedEndpoint
 from fray.cluster.controller.attempt import LIVE
 from fray.cluster.controller.commands import StopJob
+from fray.cluster.controller.departures import Departures
 from fray.cluster.controller.events import AttemptChanged, Event
 from fray.cluster.types import JobStatus
 from fray.errors import (
@@ -24,7 +25,7 @@ from fray.errors import (
     Started,
 )
 from fray.ids import ActorId, JobId, Namespace, ProcessId
-from fray.runtime.leases import Change, Entry, Epoch, NameTable, Refused, Registration
+from fray.runtime.leases import Change, Entry, Epoch, NameTable, Reason, Refused, Registration
 from fray.runtime.signal import Signal
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Names:
         self._older_jobs = frozenset(book.ledger.tables.jobs)
         self._endpoints: dict[Epoch, Endpoint] = {}
         self._changed = Signal()
+        self._departures = Departures(book)
 
     def __repr__(self) -> str:
         return f"<Names {self._table!r}>"
@@ -129,6 +131,10 @@ class Names:
         entries = self._table.entries(Namespace(namespace), now, prefix=prefix)
         return [NamedEndpoint(e.registration.name, self._endpoints[e.epoch]) for e in entries]
 
+    async def departed(self, endpoints: list[Endpoint], wait_s: float) -> list[Departure]:
+        """See `NamesApi.departed`."""
+        return await self._departures.wait(endpoints, wait_s)
+
     async def stop_actor(self, key: ActorKey, grace_s: float) -> bool:
         """See `NamesApi.stop_actor`."""
         actor_id = key.actor_id
@@ -186,6 +192,7 @@ class Names:
         if isinstance(outcome, Refused):
             return outcome
         self._endpoints[outcome.entry.epoch] = endpoint
+        self._departures.was_heard(endpoint)
         return None
 
     def _note(self, changes: Iterable[Change]) -> None:
@@ -194,7 +201,9 @@ class Names:
         for change in changes:
             any_change = True
             if not change.added:
-                self._endpoints.pop(change.entry.epoch, None)
+                endpoint = self._endpoints.pop(change.entry.epoch, None)
+                if endpoint is not None and change.reason is Reason.EXPIRED:
+                    self._departures.fell_silent(endpoint)
         if any_change:
             self._changed.notify()
 
@@ -253,6 +262,7 @@ class Names:
         now = self._clock.monotonic()
         for event in events:
             if isinstance(event, AttemptChanged) and event.state not in LIVE:
+                self._departures.attempt_ended(event.attempt_id)
                 holder = event.attempt_id.rpartition("#")[0]
                 self._note(self._table.drop_owner(holder, now))
         self._changed.notify()  # look-ups also wait for what becomes of jobs

@@ -1,0 +1,96 @@
+"""Ends calls to actors that are gone, where nothing on the wire tells.
+
+A process that ends resets its connections, and its calls end with that. A host that loses its
+power, or is cut off, says nothing. The directory knows when the fleet has given it up; while calls
+are in flight for longer than a moment, a process asks it about those whom they went to.
+
+Short calls cost nothing of this but one look at a flag.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fray.errors import FrayError
+
+if TYPE_CHECKING:
+    from fray.actor.directory import ActorKey, Endpoint
+    from fray.actor.route import Route
+    from fray.actor.system import ActorSystem
+
+log = logging.getLogger("fray")
+
+WATCH_AFTER_S = 2.0
+"""How long calls may take before anybody is asked about their actors."""
+
+WATCH_WAIT_S = 5.0
+"""How long one question waits for news; then it is asked again, for what is in flight by then."""
+
+RESULT_GRACE_S = 1.0
+"""From the news that an actor is gone to the end of its calls: their results may be on the way."""
+
+
+class CallWatch:
+    """Watches over the calls in flight of a system. On its loop only.
+
+    Args:
+        system: Whose calls.
+        routes: Its routes; other threads may add some.
+
+    Attributes:
+        active: Whether it watches; if not, `begin` it when a call is sent.
+    """
+
+    def __init__(self, system: ActorSystem, routes: Mapping[ActorKey, Route]) -> None:
+        self.active = False
+        self._system = system
+        self._routes = routes
+
+    def begin(self) -> None:
+        """Watches until there is nothing more to watch."""
+        if not self._system.process.scope.closed:
+            self.active = True
+            self._system.spawn(self._run(), "watch calls")
+
+    async def _run(self) -> None:
+        clock = self._system.process.clock
+        try:
+            while not self._system.closed:
+                await clock.sleep(WATCH_AFTER_S)
+                routes = [route for route in list(self._routes.values()) if route.in_flight]
+                if not routes:
+                    return
+                await self._look(self._elsewhere(routes))
+        finally:
+            self.active = False
+
+    def _elsewhere(self, routes: list[Route]) -> list[Endpoint]:
+        """Whom calls went to in other processes."""
+        here = self._system.process.process_id
+        found = {
+            endpoint.target: endpoint
+            for route in routes
+            for endpoint in route.awaited_endpoints()
+            if endpoint.process_id != here
+        }
+        return list(found.values())
+
+    async def _look(self, endpoints: list[Endpoint]) -> None:
+        if not endpoints:
+            return
+        try:
+            gone = await self._system.directory.departed(endpoints, wait_s=WATCH_WAIT_S)
+        except FrayError as exc:  # nobody knows at present; it is asked again
+            log.debug("nobody could say who is gone: %s", exc)
+            return
+        if not gone:
+            return
+        await self._system.process.clock.sleep(RESULT_GRACE_S)
+        for departure in gone:
+            for route in list(self._routes.values()):
+                route.departed(departure)
+
+
+__all__ = ["RESULT_GRACE_S", "WATCH_AFTER_S", "WATCH_WAIT_S", "CallWatch"]

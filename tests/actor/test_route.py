@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import fray
+from fray.actor.resolver import ActorEndpoint
+from fray.errors import ActorDied
+from fray.ids import ActorId, JobId
 
 if TYPE_CHECKING:
     from fray.actor.directory import ActorKey, Located
@@ -58,3 +61,16 @@ async def test_look_up_of_an_actor_that_is_being_made_asks_once_and_waits(gate: 
         assert len(asked) == 2
         gate.set()
         assert await pong == "pong"
+
+
+async def test_call_that_is_about_to_be_sent_again_ends_with_its_system():
+    async with fray.connect("local") as cluster:
+        nobody = ActorEndpoint(ActorId("a-nobody"), "127.0.0.1:1", JobId(""))
+        await cluster.resolver.register_async("nobody", nobody)
+        call = cluster.resolver.lookup("nobody").ping.remote()
+        async with asyncio.timeout(30):
+            while call.attempts < 3:  # from then on the pauses are longer than the end takes
+                await cluster.list_jobs()
+    assert call.done()
+    with pytest.raises(ActorDied, match="shut down"):
+        await call

@@ -179,7 +179,7 @@ class Names:
                 actor_id=ActorId(endpoint.actor_id),
                 incarnation=claim.incarnation,
                 address=endpoint.address,
-                process_id=ProcessId(endpoint.process_id),
+                process_id=ProcessId(endpoint.process_id or endpoint.address),
                 key=claim.slot,
                 exclusive=claim.exclusive,
                 metadata=endpoint.metadata,

@@ -1,0 +1,209 @@
+"""A cluster of real processes for the tests: a controller, agents, and whoever connects."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from fray.actor.current import CURRENT_SYSTEM, DEFAULT_SYSTEM
+from fray.cluster.connect import open_cluster
+from fray.cluster.home import ClusterHome
+from fray.cluster.identity import Identity
+from fray.runtime.clock import SystemClock
+
+if TYPE_CHECKING:
+    from fray.cluster.client import AsyncFrayCluster
+    from fray.cluster.worker.shim.cgroups import Group
+
+ROOT = Path(__file__).resolve().parents[2]
+
+DEADLINE_S = 30.0
+"""For what has no bound of its own: a machine that is busy with other tests is slow, not broken."""
+
+LOOK_S = 0.01
+
+
+async def until(
+    condition: Callable[[], bool] | Callable[[], Awaitable[bool]],
+    what: str,
+    deadline_s: float = DEADLINE_S,
+) -> float:
+    """Waits for a condition over other processes, which send no events; says how long it took."""
+    clock = SystemClock()
+    start = clock.monotonic()
+    while True:
+        holds = condition()
+        if not isinstance(holds, bool):
+            holds = await holds
+        elapsed_s = clock.monotonic() - start
+        if holds:
+            return elapsed_s
+        assert elapsed_s < deadline_s, f"after {deadline_s:g} s still not: {what}"
+        await asyncio.sleep(LOOK_S)
+
+
+@dataclass
+class Daemon:
+    """A controller or an agent."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(DEADLINE_S)
+
+    def end(self) -> None:
+        """SIGTERM, as an operator's; SIGKILL where that does not help."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+class RealCluster:
+    """A controller on one port, and agents beside it.
+
+    Args:
+        root: What ``FRAY_HOME`` would be.
+        name: Of the cluster.
+    """
+
+    def __init__(self, root: Path, name: str = "test") -> None:
+        self.root = root
+        self.home = ClusterHome(name, root).ensure()
+        self.token = self.home.token()
+        self.controller: Daemon | None = None
+        self.agents: dict[str, Daemon] = {}
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What a driver's process needs to find the cluster."""
+        return {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "FRAY_HOME": str(self.root),
+            "FRAY_TOKEN_FILE": str(self.home.token_path),
+            "FRAY_CLUSTER_SPEC": f"fray://{self.address}",
+        }
+
+    def spawn(
+        self, *arguments: str, log: str, group: Group | None = None, pass_fds: tuple[int, ...] = ()
+    ) -> Daemon:
+        """Starts ``python -m ARGUMENTS``."""
+        path = self.home.logs / f"{log}.log"
+        with path.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                env=self.environ,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=pass_fds,
+                preexec_fn=group.enter if group is not None else None,
+            )
+        return Daemon(process, path)
+
+    async def start(self) -> None:
+        """Starts the controller and one agent."""
+        await self.start_controller()
+        await self.start_agent()
+
+    async def start_controller(self) -> None:
+        """Starts it, again on the same port; returns when it serves."""
+        home = ("--home", str(self.home.path), "--port", str(self.port))
+        daemon = self.spawn("fray.cluster.controller.main", *home, log="controller")
+        self.controller = daemon
+
+        def ready() -> bool:
+            assert daemon.process.poll() is None, daemon.log.read_text()
+            known = self.home.daemon("controller")
+            return known is not None and known.pid == daemon.pid
+
+        await until(ready, "the controller serves")
+        self.port = int(self.home.address.rpartition(":")[2])
+
+    async def start_agent(self, name: str = "w1", *, group: Group | None = None) -> None:
+        """Starts an agent, again on the same directory; returns when the controller knows it."""
+        daemon = self.spawn(
+            "fray.cluster.worker.main",
+            *("--join", self.address),
+            *("--token-file", str(self.home.token_path)),
+            *("--home", str(self.home.path)),
+            *("--name", name),
+            *("--resources", '{"cpu": 64, "memory": "64g"}'),
+            log=f"worker-{name}",
+            group=group,
+        )
+        self.agents[name] = daemon
+
+        def ready() -> bool:
+            assert daemon.process.poll() is None, daemon.log.read_text()
+            known = self.home.daemon("worker", name)
+            return known is not None and known.pid == daemon.pid
+
+        await until(ready, f"agent {name} is registered")
+
+    def close(self) -> None:
+        """Ends everything: agents take their tasks along."""
+        for agent in self.agents.values():
+            agent.end()
+        if self.controller is not None:
+            self.controller.end()
+
+
+@asynccontextmanager
+async def real_cluster(root: Path) -> AsyncGenerator[RealCluster]:
+    """A controller and one agent."""
+    cluster = RealCluster(root)
+    try:
+        await cluster.start()
+        yield cluster
+    finally:
+        await asyncio.to_thread(cluster.close)
+
+
+@asynccontextmanager
+async def driving(
+    cluster: RealCluster, *, namespace: str = "test", **options: Any
+) -> AsyncGenerator[AsyncFrayCluster]:
+    """A driver's connection on the running loop, as the current system."""
+    identity = Identity("tester", namespace, session_id=f"d-{SystemClock().token(8)}")
+    connection = await open_cluster(cluster.address, cluster.token, identity, **options)
+    DEFAULT_SYSTEM.push(connection.system)
+    token = CURRENT_SYSTEM.set(connection.system)
+    try:
+        yield connection
+    finally:
+        CURRENT_SYSTEM.reset(token)
+        DEFAULT_SYSTEM.remove(connection.system)
+        await connection.close()
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has waited for yet has, too."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

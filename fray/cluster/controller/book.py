@@ -7,6 +7,7 @@ look at the ledger in memory and never wait.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from fray.cluster.worker.taskfile import HostedActor
 from fray.errors import ClusterError
 from fray.runtime.jsoncodec import json_loads
 from fray.runtime.signal import Signal
+from fray.runtime.tasks import Scope
 
 if TYPE_CHECKING:
     from fray.cluster.controller.commands import Command
@@ -60,6 +62,9 @@ class Book:
         self._clock = clock
         self._since_snapshot = 0
         self._failed: ClusterError | None = None
+        self._durable = ledger.revision
+        self._kept = Signal()
+        self._writes = Scope("book", _told_by_commit)
         self._actors: dict[ActorId, JobId] = {}
         self._names: dict[tuple[str, str], ActorId] = {}
         for job in ledger.tables.jobs.values():
@@ -107,14 +112,42 @@ class Book:
             raise self._failed
         now = self._clock.time()
         applied = self.ledger.apply(command, now)
-        if applied.changed:
-            try:
-                await self._store.append([Entry(applied.revision, now, encode_command(command))])
-            except ClusterError as exc:
-                self._failed = exc
-                self.changed.notify()
-                raise
-            self._since_snapshot += 1
+        if not applied.changed:
+            await self.durable()  # it may repeat what is being written just now
+            self._tell(applied)
+            return applied
+        entry = Entry(applied.revision, now, encode_command(command))
+        # What was applied is kept and told, whoever asked for it and has gone meanwhile. Tasks
+        # begin in the order in which they are made, so the journal has the ledger's order.
+        await asyncio.shield(self._writes.spawn(self._keep(entry, applied), name="write"))
+        return applied
+
+    async def durable(self) -> None:
+        """Waits until all that the ledger says now is durable: then it may be told to others.
+
+        Raises:
+            ClusterError: It could not be kept. The controller is about to start anew.
+        """
+        revision = self.ledger.revision
+        while self._durable < revision:
+            if self._failed is not None:
+                raise self._failed
+            await self._kept.wait()
+
+    async def _keep(self, entry: Entry, applied: Applied) -> None:
+        try:
+            await self._store.append([entry])
+        except ClusterError as exc:
+            self._failed = exc
+            self._kept.notify()
+            self.changed.notify()
+            raise
+        self._durable = max(self._durable, entry.revision)
+        self._since_snapshot += 1
+        self._tell(applied)
+        self._kept.notify()
+
+    def _tell(self, applied: Applied) -> None:
         for event in applied.events:
             if isinstance(event, JobsSubmitted):
                 for job_id in event.job_ids:
@@ -124,17 +157,19 @@ class Book:
                 listener(applied.events)
         if applied.changed:
             self.changed.notify()
-        return applied
 
     async def snapshot_if_due(self) -> None:
         """Replaces a long journal by a snapshot."""
         if self._since_snapshot >= SNAPSHOT_ENTRIES:
             self._since_snapshot = 0
             revision, data = self.ledger.revision, encode_tables(self.ledger.tables)
-            await self._store.snapshot(revision, data)
+            # Behind the writes of all that is in it: these tasks began to run before.
+            writing = self._writes.spawn(self._store.snapshot(revision, data), name="snapshot")
+            await asyncio.shield(writing)
 
     async def close(self) -> None:
         """Ends the use of the store."""
+        await self._writes.close()
         await self._store.close()
 
     # ---- looking
@@ -182,6 +217,12 @@ class Book:
         hosted = json_loads(spec.hints["actor"].encode(), HostedActor)
         if hosted.name:
             self._names[hosted.namespace, hosted.name] = spec.actor.actor_id
+
+
+def _told_by_commit(name: str, exc: BaseException) -> None:
+    """A write failed: whoever waits for it raises that, and `until_failed` does."""
+    if not isinstance(exc, ClusterError):  # a bug of a listener; the asker may have gone
+        log.error("%s failed after a change was kept", name, exc_info=exc)
 
 
 __all__ = ["SNAPSHOT_ENTRIES", "Book"]

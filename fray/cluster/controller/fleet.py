@@ -86,14 +86,14 @@ class Fleet:
         if not (lost and worker is not None and worker.boot_id == host.boot_id):
             await self._book.commit(host)
         await self._hear(worker_id, host.boot_id)
-        return self._orders(worker_id, host.boot_id)
+        return await self._orders(worker_id, host.boot_id)
 
     async def report(self, report: ReportAttempts) -> Orders:
         """See `FleetApi.report`."""
         await self._hear(report.worker_id, report.boot_id)
         if self._standing(report.worker_id, report.boot_id) is Standing.CURRENT:
             await self._book.commit(report)
-        return self._orders(report.worker_id, report.boot_id)
+        return await self._orders(report.worker_id, report.boot_id)
 
     async def orders(
         self, worker_id: WorkerId, boot_id: str, generation: int, wait_s: float
@@ -111,7 +111,7 @@ class Fleet:
             )
 
         await self._book.changed.until(news, wait_s)
-        return self._orders(worker_id, boot_id)
+        return await self._orders(worker_id, boot_id)
 
     async def hosts(self) -> list[HostReport]:
         """See `FleetApi.hosts`."""
@@ -150,7 +150,10 @@ class Fleet:
     def _standing(self, worker_id: WorkerId, boot_id: str) -> Standing:
         return self._book.ledger.standing(worker_id, boot_id)
 
-    def _orders(self, worker_id: WorkerId, boot_id: str) -> Orders:
+    async def _orders(self, worker_id: WorkerId, boot_id: str) -> Orders:
+        # An order that a crash takes back would leave an attempt that nobody knows of; and a result
+        # that counts as taken note of, but is not, would be forgotten by its agent and run again.
+        await self._book.durable()
         return Orders(
             self._standing(worker_id, boot_id), self._book.ledger.desired(worker_id), LEASE_S
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,10 +100,15 @@ class BlobStore:
         digest = digest_of(data)
         path = self._directory / digest
         if not path.exists():
-            temporary = path.with_suffix(".part")
-            temporary.touch(mode=0o600)
-            temporary.write_bytes(data)
-            temporary.replace(path)
+            # Of its own name (and mode 0600): many submit the same function at the same time.
+            fd, temporary = tempfile.mkstemp(prefix=f"{digest}.", dir=self._directory)
+            try:
+                with os.fdopen(fd, "wb") as file:
+                    file.write(data)
+                Path(temporary).replace(path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
         return digest
 
     def get(self, digest: str) -> bytes:

@@ -42,9 +42,14 @@ class Sessions:
 
     async def run(self) -> None:
         """Ends the sessions of drivers that have fallen silent, for ever."""
+        last = self._clock.monotonic()
         while True:
             await self._clock.sleep(LOOK_S)
             now = self._clock.monotonic()
+            if now - last > LOOK_S * 3:
+                # The controller itself stood still: what it did not hear is its own fault.
+                self._until = {s: until + (now - last) for s, until in self._until.items()}
+            last = now
             for session_id in [s for s, until in self._until.items() if until < now]:
                 await self._end(session_id, "its driver has fallen silent")
 

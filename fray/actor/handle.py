@@ -70,7 +70,9 @@ class ActorMethod:
             deadline = inherited  # a call made inside a call has the time that is left of it
             timeout_s = deadline - route.process.clock.monotonic()
         future: ActorFuture[Any] = ActorFuture(route, self._name, timeout_s, self._retries)
-        call = OutgoingCall(self._name, payload, future, deadline=deadline)
+        call = OutgoingCall(
+            self._name, payload, future, deadline=deadline, repeatable=self._retries > 0
+        )
         route.process.post(route.submit, future, call)
         return future
 

@@ -225,7 +225,9 @@ class Route:
     def _again(self, future: ActorFuture[Any]) -> None:
         old = future.call
         assert old is not None
-        future.call = OutgoingCall(old.method, old.payload, future, deadline=old.deadline)
+        future.call = OutgoingCall(
+            old.method, old.payload, future, deadline=old.deadline, repeatable=future.retries > 0
+        )
         delay_s = RESEND_BACKOFF_S[min(future.attempts, len(RESEND_BACKOFF_S) - 1)]
         future.attempts += 1
         if delay_s == 0:

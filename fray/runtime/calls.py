@@ -54,6 +54,7 @@ class OutgoingCall:
         method: Name of the method.
         payload: The arguments, already serialized.
         deadline: On the process's monotonic clock; None for none.
+        repeatable: Whether the caller may send the payload again after it was received.
         sink: Who is told the outcome.
         carrier: Who carries it at present.
         sent: Whether bytes of it may have left: decides between ``started: no`` and ``unknown``.
@@ -67,18 +68,26 @@ class OutgoingCall:
         "done",
         "method",
         "payload",
+        "repeatable",
         "sent",
         "sink",
         "target",
     )
 
     def __init__(
-        self, method: str, payload: Payload, sink: CallSink, *, deadline: float | None = None
+        self,
+        method: str,
+        payload: Payload,
+        sink: CallSink,
+        *,
+        deadline: float | None = None,
+        repeatable: bool = False,
     ) -> None:
         self.method = method
         self.payload = payload
         self.sink = sink
         self.deadline = deadline
+        self.repeatable = repeatable
         self.target = ""
         self.call_id = 0
         self.carrier: Carrier | None = None
@@ -144,6 +153,8 @@ class Invocation:
         call_id: The carrier's number for it.
         method: Name of the method.
         payload: The arguments; dropped once they are unpickled.
+        owns_payload: Whether the payload's memory may become that of the arguments: not where the
+            caller is in this process and may send it again.
         deadline: On this process's monotonic clock; None for none.
         caller: Who calls, as established before the connection existed; None within the process.
         reply_to: Where the answer goes.
@@ -166,6 +177,7 @@ class Invocation:
         "finished",
         "method",
         "more",
+        "owns_payload",
         "payload",
         "reply_to",
         "started_at",
@@ -182,8 +194,10 @@ class Invocation:
         *,
         deadline: float | None = None,
         caller: Principal | None = None,
+        owns_payload: bool = True,
     ) -> None:
         self.call_id = call_id
+        self.owns_payload = owns_payload
         self.method = method
         self.payload = payload
         self.reply_to = reply_to

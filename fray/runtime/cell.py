@@ -525,7 +525,7 @@ class Cell:
             return None
         try:
             fn = getattr(self.instance, invocation.method)
-            args, kwargs = self._codec.decode(fn, payload)
+            args, kwargs = self._codec.decode(fn, payload, take=invocation.owns_payload)
             return True, self._codec.encode(fn, fn(*args, **kwargs))
         except BaseException as exc:
             return False, encode_error(exc)
@@ -554,7 +554,7 @@ class Cell:
     async def _arguments(self, invocation: Invocation, fn: Any) -> tuple[Any, Any]:
         payload, invocation.payload = invocation.payload, None
         assert payload is not None
-        decode = functools.partial(self._codec.decode, fn, payload)
+        decode = functools.partial(self._codec.decode, fn, payload, take=invocation.owns_payload)
         if payload.nbytes <= LOOP_PAYLOAD_BYTES_MAX:
             return decode()
         lane = self._take_lane(in_turn=False)

@@ -19,9 +19,14 @@ class ArgumentCodec(Protocol):
     """Reads arguments, writes results."""
 
     def decode(
-        self, fn: Callable[..., Any], payload: Payload
+        self, fn: Callable[..., Any], payload: Payload, *, take: bool
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The positional and keyword arguments of a call.
+
+        Args:
+            fn: The method.
+            payload: Its arguments.
+            take: Whether the payload's writable memory may become theirs.
 
         Raises:
             PayloadError: They cannot be rebuilt, or do not fit the function.
@@ -41,10 +46,10 @@ class PickleArguments:
     """For users' actors."""
 
     def decode(
-        self, fn: Callable[..., Any], payload: Payload
+        self, fn: Callable[..., Any], payload: Payload, *, take: bool
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `ArgumentCodec.decode`."""
-        args, kwargs = loads(payload, what="arguments", take=True)
+        args, kwargs = loads(payload, what="arguments", take=take)
         return args, kwargs
 
     def encode(self, fn: Callable[..., Any], value: Any) -> Payload:
@@ -56,7 +61,7 @@ class JsonArguments:
     """For actors of the control plane."""
 
     def decode(
-        self, fn: Callable[..., Any], payload: Payload
+        self, fn: Callable[..., Any], payload: Payload, *, take: bool
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `ArgumentCodec.decode`."""
         args, kwargs = json_loads(payload.data, tuple[list[Any], dict[str, Any]], what="arguments")

@@ -322,7 +322,14 @@ class _LocalCall:
         call.carrier = self
         call.target = self._target
         call.sent = True
-        self._invocation = Invocation(0, call.method, call.payload, self, deadline=call.deadline)
+        self._invocation = Invocation(
+            0,
+            call.method,
+            call.payload,
+            self,
+            deadline=call.deadline,
+            owns_payload=not call.repeatable,
+        )
         self._invocation.target = self._target
         cell.submit(self._invocation)
 

@@ -7,11 +7,12 @@ import threading
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 import fray
 from fray.actor.resolver import ActorEndpoint
-from fray.errors import ActorDied
+from fray.errors import ActorDied, DeathCause, DeathKind
 from fray.ids import ActorId, JobId
 
 if TYPE_CHECKING:
@@ -74,3 +75,36 @@ async def test_call_that_is_about_to_be_sent_again_ends_with_its_system():
     assert call.done()
     with pytest.raises(ActorDied, match="shut down"):
         await call
+
+
+@fray.actor(max_restarts=1)
+class Spoiler:
+    """Changes its argument, and tells what it was, in its second life only."""
+
+    def __init__(self) -> None:
+        ENTERED.append(threading.Event())
+
+    @fray.method(idempotent=True)
+    async def spoil(self, array: np.ndarray) -> float:
+        total = float(array.sum())
+        array[:] = 7.0
+        if len(ENTERED) == 1:
+            ENTERED[0].set()
+            await asyncio.Event().wait()
+        return total
+
+
+ENTERED: list[threading.Event] = []
+
+
+async def test_arguments_of_a_repeated_call_are_what_they_were_within_a_process_too():
+    ENTERED.clear()
+    async with fray.connect("local") as cluster:
+        actor = Spoiler.remote()
+        call = actor.spoil.options(retries=1).remote(np.ones(1 << 20))
+        async with asyncio.timeout(30):
+            while not ENTERED or not ENTERED[0].is_set():
+                await cluster.list_jobs()
+            [cell] = cluster.system.process.cells.values()
+            cell.kill(DeathCause(DeathKind.APP_ERROR, "killed by the test", 1))
+            assert await call == float(1 << 20)

@@ -28,6 +28,7 @@ class Victim:
     def __init__(self) -> None:
         self.calls = 0
 
+    @fray.method(idempotent=True)
     def pid(self) -> int:
         return os.getpid()
 

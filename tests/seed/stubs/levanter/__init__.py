@@ -1,0 +1,1 @@
+"""Stands in for Levanter in the seed's examples: trains and infers in microseconds."""

@@ -15,7 +15,9 @@ not count, since it proves that no controller runs, and so that none gives anyth
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import math
 import os
 import sys
 from collections import OrderedDict
@@ -35,6 +37,7 @@ from fray.cluster.worker.ports import PortRange
 from fray.cluster.worker.taskfile import HostedActor, TaskFile, TaskKind, read_error
 from fray.errors import (
     ClusterError,
+    ClusterUnavailable,
     DeathCause,
     DeathKind,
     FrayError,
@@ -65,6 +68,22 @@ OBITUARIES_MAX = 1000
 
 LOG_POLL_S = 0.02
 
+HOST_ERRORS = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.EROFS,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
+"""What keeps an attempt from starting by no fault of its own: another host may do better."""
+
 
 class _Attempt:
     """One attempt on this host."""
@@ -77,6 +96,7 @@ class _Attempt:
         self.host_fault = False
         self.running: Running | None = None
         self.stopping = False
+        self.stop_by = math.inf
         self.ports: dict[str, int] = {}
         self.waits_for_others = 0
         self.ended = asyncio.Event()
@@ -202,6 +222,12 @@ class Agent:
 
     async def _converse(self) -> None:
         """Registers, then reports and listens until the controller is gone or does not know us."""
+        if self._is_new_life:
+            # A new life says that nothing of the earlier one runs: its tasks may start elsewhere.
+            for attempt in list(self._attempts.values()):
+                await attempt.ended.wait()
+        # Whoever answers now counts as it does: its journal may be another one than before.
+        self._generation = 0
         orders = await self._fleet.register(RegisterWorker(self._spec, self._boot_id))
         self._is_new_life = False
         self._heard(orders)
@@ -317,9 +343,11 @@ class Agent:
             self._end(attempt, 0.0)
 
     def _end(self, attempt: _Attempt, grace_s: float) -> None:
-        if attempt.ended.is_set():
-            return
+        stop_by = self._clock.monotonic() + grace_s
+        if attempt.ended.is_set() or stop_by >= attempt.stop_by:
+            return  # it is told once: orders are repeated, and it may be cleaning up
         attempt.stopping = True
+        attempt.stop_by = stop_by
         if attempt.running is not None:
             self._scope.spawn(self._stop(attempt, grace_s), name=f"stop {attempt.attempt_id}")
 
@@ -338,17 +366,21 @@ class Agent:
         try:
             launch = await self._prepare(attempt, spec)
             if attempt.stopping:
-                self._ended(attempt, AttemptState.STOPPED, _stopped(spec))
+                self._ended(attempt, AttemptState.STOPPED, _stopped(attempt.spec))
                 return
             attempt.running = await self._launcher.launch(launch)
         except (FrayError, OSError, ValueError) as exc:
+            if attempt.stopping:
+                self._ended(attempt, AttemptState.STOPPED, _stopped(attempt.spec))
+                return
+            attempt.host_fault = _is_host_fault(exc)
             cause = DeathCause(DeathKind.APP_ERROR, f"it could not be started: {exc}")
             self._ended(attempt, AttemptState.FAILED, cause)
             return
         attempt.state = AttemptState.RUNNING
         self._changed.set()
         if attempt.stopping:
-            grace_s = spec.stop.grace_s if attempt.spec and spec.stop else 0.0
+            grace_s = max(attempt.stop_by - self._clock.monotonic(), 0.0)
             self._scope.spawn(self._stop(attempt, grace_s), name=f"stop {attempt.attempt_id}")
         await self._watch(attempt)
 
@@ -386,10 +418,11 @@ class Agent:
     async def _prepare(self, attempt: _Attempt, spec: AttemptSpec) -> LaunchSpec:
         """Fetches what the attempt runs, and writes down who it is."""
         job = spec.job
-        payload = await self._blob(job.program.blob) if job.program.blob else b""
+        blob = job.program.blob
+        payload = await self._blob(attempt, blob) if blob else b""
         variables: dict[str, str] = {}
         if job.environment.secrets:
-            secrets = await self._blob(job.environment.secrets)
+            secrets = await self._blob(attempt, job.environment.secrets)
             variables = json_loads(secrets, dict[str, str])
         attempt.ports = self._ports.take(attempt.attempt_id, job.ports)
         run_dir = self._run_dir(attempt.attempt_id)
@@ -407,9 +440,14 @@ class Agent:
             orphan_timeout_s=self._lease_s,
         )
 
-    async def _blob(self, digest: str) -> bytes:
-        if not self._blobs_here.has(digest):
-            self._blobs_here.put(await self._blobs.get(digest))
+    async def _blob(self, attempt: _Attempt, digest: str) -> bytes:
+        while not self._blobs_here.has(digest):
+            try:
+                self._blobs_here.put(await self._blobs.get(digest))
+            except ClusterUnavailable:  # the controller is away: neither side's fault
+                if attempt.stopping:
+                    raise
+                await self._clock.sleep(RETRY_S)
         return self._blobs_here.get(digest)
 
     def _task_file(self, spec: AttemptSpec) -> TaskFile:
@@ -526,6 +564,11 @@ def _told_below(name: str, exc: BaseException) -> None:
 def _stopped(spec: AttemptSpec | None) -> DeathCause:
     reason = spec.stop.reason if spec is not None and spec.stop is not None else "it was stopped"
     return DeathCause(DeathKind.STOPPED, reason)
+
+
+def _is_host_fault(exc: Exception) -> bool:
+    """Whether an attempt could not be started for reasons that are this host's."""
+    return isinstance(exc, TimeoutError) or (isinstance(exc, OSError) and exc.errno in HOST_ERRORS)
 
 
 def _is_refusal(exc: BaseException | None) -> bool:

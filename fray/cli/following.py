@@ -228,9 +228,14 @@ class Foreground:
         elif count == 2 and self._job_id is not None:
             self._view.told(f"killing {what}")
             self._order_stop(0.0)
-        elif self._main is not None:
-            self._view.told(f"leaving; {what} may still run (`fray job stop`)")
-            self.left = True
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        what = self._job_id or f"job {self._request.name}"
+        self._view.told(f"leaving; {what} may still run (`fray job stop`)")
+        self.left = True
+        if self._main is not None:
             self._main.cancel()
 
     def _order_stop(self, grace_s: float) -> None:
@@ -243,6 +248,8 @@ class Foreground:
             await self._cluster.jobs.stop(self._job_id, "`fray run` was interrupted", grace_s)
         except FrayError as exc:
             self._view.told(f"{self._job_id} could not be told to stop: {exc}")
+            if self._signals:  # whoever wants to go away is not kept by a cluster that has gone
+                self._leave()
 
 
 async def lines_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from typer.core import TyperCommand
@@ -31,68 +31,79 @@ class RunCommand(TyperCommand):
         return rest
 
 
+Command: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SCRIPT.py [ARGS]... | -- PROGRAM [ARGS]...",
+        help="A Python script and its arguments, or any program behind --.",
+        show_default=False,
+    ),
+]
+Name: TypeAlias = Annotated[
+    str | None, typer.Option(help="The job's name. Default: the script's.", show_default=False)
+]
+Cpus: TypeAlias = Annotated[float, typer.Option(help="CPUs per replica.", min=0)]
+Memory: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Memory per replica, as in 8g.", show_default=False),
+]
+Gpus: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[MODEL:]N", help="GPUs per replica, as in 2 or H100:8.", show_default=False
+    ),
+]
+Tpu: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="TYPE", help="A TPU slice per replica: v5litepod-16.", show_default=False),
+]
+Replicas: TypeAlias = Annotated[int, typer.Option(help="How many replicas (slices).", min=1)]
+Env: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env",
+        "-e",
+        metavar="NAME[=VALUE]",
+        help="A variable for the job; without a value, the one that it has here.",
+        show_default=False,
+    ),
+]
+WorkingDir: TypeAlias = Annotated[
+    Path | None, typer.Option(help="The project folder. Default: this one.", show_default=False)
+]
+MaxRetries: TypeAlias = Annotated[
+    int, typer.Option(help="How often each task may fail and start again; -1 for ever.", min=-1)
+]
+Region: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(help="Where it may run; may be repeated.", show_default=False),
+]
+Namespace: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Of its actors' names. Default: a fresh one.", show_default=False),
+]
+Detach: TypeAlias = Annotated[
+    bool, typer.Option("--detach", "-d", help="Print the job's id and leave it running.")
+]
+
+
 def run(
     ctx: typer.Context,
-    command: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SCRIPT.py [ARGS]... | -- PROGRAM [ARGS]...",
-            help="A Python script and its arguments, or any program behind --.",
-            show_default=False,
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(help="The job's name. Default: the script's.", show_default=False),
-    ] = None,
-    cpus: Annotated[float, typer.Option(help="CPUs per replica.", min=0)] = 1,
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Memory per replica, as in 8g.", show_default=False),
-    ] = None,
-    gpus: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[MODEL:]N", help="GPUs per replica, as in 2 or H100:8.", show_default=False
-        ),
-    ] = None,
-    tpu: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TYPE", help="A TPU slice per replica: v5litepod-16.", show_default=False
-        ),
-    ] = None,
-    replicas: Annotated[int, typer.Option(help="How many replicas (slices).", min=1)] = 1,
-    env: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--env",
-            "-e",
-            metavar="NAME[=VALUE]",
-            help="A variable for the job; without a value, the one that it has here.",
-            show_default=False,
-        ),
-    ] = None,
-    working_dir: Annotated[
-        Path | None,
-        typer.Option(help="The project folder. Default: this one.", show_default=False),
-    ] = None,
-    max_retries: Annotated[
-        int, typer.Option(help="How often each task may fail and start again.", min=-1)
-    ] = 0,
-    region: Annotated[
-        list[str] | None,
-        typer.Option(help="Where it may run; may be repeated.", show_default=False),
-    ] = None,
+    command: Command = None,
+    name: Name = None,
+    cpus: Cpus = 1,
+    memory: Memory = None,
+    gpus: Gpus = None,
+    tpu: Tpu = None,
+    replicas: Replicas = 1,
+    env: Env = None,
+    working_dir: WorkingDir = None,
+    max_retries: MaxRetries = 0,
+    region: Region = None,
     cluster: Cluster = None,
     cluster_name: ClusterName = None,
-    namespace: Annotated[
-        str | None,
-        typer.Option(help="Of its actors' names. Default: a fresh one.", show_default=False),
-    ] = None,
-    detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Print the job's id and leave it running.")
-    ] = False,
+    namespace: Namespace = None,
+    detach: Detach = False,
     as_json: Json = False,
 ) -> int:
     """Run a script or program as a job, and show its output.

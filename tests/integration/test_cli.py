@@ -20,7 +20,7 @@ import pytest
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 60.0
+WAIT_S = 90.0
 
 STEPS = """
 import os, pathlib, sys, time
@@ -474,6 +474,18 @@ def test_job_survives_a_controller_that_is_killed(alone: Fray) -> None:
     (alone.folder / "go").touch()
     code, out, _ = finish(process)
     assert (code, out) == (0, "second\n")  # each line once
+
+
+def test_command_is_not_kept_by_a_controller_that_has_gone(alone: Fray) -> None:
+    alone("up", "--port", "0")
+    process = alone.popen("run", "steps.py")
+    assert line_of(process) == "first []"
+    psutil.Process(alone.run_file()["pid"]).kill()
+    process.send_signal(signal.SIGTERM)
+    code, out, err = finish(process)
+    assert (code, out) == (143, "")
+    assert "could not be told to stop" in err
+    assert "leaving; ann/steps-" in err
 
 
 def test_job_survives_a_worker_that_is_killed(alone: Fray) -> None:

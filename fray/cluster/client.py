@@ -15,7 +15,6 @@ from fray.cluster.base import AsyncCluster, LogLine
 from fray.cluster.blobs import pack
 from fray.cluster.control import (
     AgentApi,
-    AttemptPlace,
     BlobsApi,
     FleetApi,
     JobReport,
@@ -28,6 +27,7 @@ from fray.cluster.controller.commands import STOP_GRACE_S, GroupSpec, SubmitJobs
 from fray.cluster.controller.specs import Environment, GangScope, JobSpec, Program
 from fray.cluster.directory import ClusterDirectory, import_hints
 from fray.cluster.environment import DEFAULT_ENV_VARS, INHERITED_ENV_VARS
+from fray.cluster.tails import Tail
 from fray.cluster.types import (
     JobGroupConfig,
     JobInfo,
@@ -36,10 +36,11 @@ from fray.cluster.types import (
     TaskStatus,
     TpuConfig,
 )
-from fray.errors import FrayError, InvalidRequestError, JobNotFoundError
+from fray.errors import FrayError, InvalidRequestError
 from fray.ids import AttemptId, JobId, Namespace
 from fray.runtime.jsoncodec import json_dumps
 from fray.runtime.serialization import dumps
+from fray.runtime.tasks import Scope
 
 if TYPE_CHECKING:
     from fray.cluster.identity import Identity
@@ -49,10 +50,6 @@ log = logging.getLogger(__name__)
 
 WAIT_S = 20.0
 """How long one question for a job's end waits; then it is asked again."""
-
-LOG_BYTES = 256 << 10
-LOG_WAIT_S = 5.0
-"""How long one question for more output waits; then the job's state is looked at again."""
 
 SESSION_TTL_S = 60.0
 """A driver's actors end a minute after its last sign of life; it gives four in that time."""
@@ -299,68 +296,53 @@ class AsyncFrayCluster(AsyncCluster):
             raise InvalidRequestError(f"job {job_id} has {len(report.tasks)} tasks, from 0")
         if follow:
             await self._set_blocked(True)
-        tails = [
-            self.system.spawn(self._tail(job_id, i, lines, follow), f"logs {job_id}/{i}")
-            for i in indices
-        ]
-        open_tails = len(tails)
-        try:
-            while open_tails:
-                line = await lines.get()
-                if line is None:
-                    open_tails -= 1
-                else:
-                    yield line
-            for tail in tails:
-                await tail
-        finally:
-            for tail in tails:
-                tail.cancel()
-            if follow:
-                await self._set_blocked(False)
-
-    async def _tail(
-        self, job_id: JobId, index: int, lines: asyncio.Queue[LogLine | None], follow: bool
-    ) -> None:
-        """The output of one task, over all its attempts."""
-        try:
-            seen = -1
-            while True:
-                report = await self.report(job_id)
-                attempts = [a for a in report.tasks[index].attempts if a.number > seen]
-                for attempt in attempts:
-                    await self._tail_attempt(attempt, index, lines, follow)
-                    seen = attempt.number
-                if not follow or (report.status.finished() and not attempts):
-                    return
-                if not attempts:
-                    await self.jobs.wait(job_id, wait_s=0.2)
-        finally:
-            await lines.put(None)
-
-    async def _tail_attempt(
-        self, attempt: AttemptPlace, index: int, lines: asyncio.Queue[LogLine | None], follow: bool
-    ) -> None:
-        if not attempt.agent_address:
-            return
-        agent: AgentApi = self._directory.agent(attempt.agent_address)
-        offset, rest = 0, b""
-        while True:
+        async with Scope(f"logs {job_id}", _raised_by_logs) as scope:
+            tails = [
+                scope.spawn(self._tail(Tail(self, job_id, i, follow=follow), lines))
+                for i in indices
+            ]
+            ended = scope.spawn(_end_of(tails, lines))
             try:
-                piece = await agent.read_log(
-                    attempt.attempt_id, offset, LOG_BYTES, wait_s=LOG_WAIT_S if follow else 0.0
-                )
-            except JobNotFoundError:
-                return  # forgotten, or it never began
-            offset = piece.next_offset
-            *whole, rest = (rest + piece.data).split(b"\n")
-            ended = piece.end or (not follow and not piece.data)
-            if ended and rest:
-                whole.append(rest)
-            for line in whole:
-                await lines.put(LogLine(index, line.decode(errors="replace"), attempt.number))
-            if ended:
-                return
+                while (line := await lines.get()) is not None:
+                    yield line
+                await ended
+            finally:
+                if follow:
+                    await self._set_blocked(False)
+
+    async def _tail(self, tail: Tail, lines: asyncio.Queue[LogLine | None]) -> None:
+        async for line in tail.lines():
+            await lines.put(line)
+
+    async def wait_a_moment(self, job_id: JobId, wait_s: float) -> None:
+        """Returns when a job has finished, or after a while.
+
+        Args:
+            job_id: The job.
+            wait_s: How long, in seconds.
+        """
+        await self.jobs.wait(job_id, wait_s=wait_s)
+
+    def agent(self, address: str) -> AgentApi:
+        """A host's agent.
+
+        Args:
+            address: Its ``host:port``.
+        """
+        return self._directory.agent(address)
+
+
+async def _end_of(tails: list[asyncio.Task[None]], lines: asyncio.Queue[LogLine | None]) -> None:
+    """Ends the lines when all tails have ended; raises what one of them raised."""
+    if tails:
+        await asyncio.wait(tails)
+    await lines.put(None)
+    for tail in tails:
+        tail.result()
+
+
+def _raised_by_logs(name: str, exc: BaseException) -> None:
+    """A tail failed: whoever reads the lines is told at their end."""
 
 
 def _note(exc: BaseException) -> None:

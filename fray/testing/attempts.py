@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from fray.cluster.worker import exits
 from fray.cluster.worker.launcher import Exit, LaunchSpec
 from fray.cluster.worker.logs import LogWriter
+from fray.cluster.worker.shim.records import read_lease
 from fray.testing.process import ExitKind
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 SIGKILL = 9
 SIGTERM = 15
+
+LOOK_S = 1.0
+"""How late a supervisor may notice that a lease has run out."""
 
 TaskProgram: TypeAlias = "Callable[[Execution], Coroutine[Any, Any, int | None]]"
 """What a simulated attempt runs; gives its exit code, None for 0."""
@@ -91,7 +95,9 @@ class SimAttempt:
         self._stop_reason: StopReason | None = None
         self._kill_at = float("inf")
         self._killing: SimHandle | None = None
+        self._heard_at = host.time.monotonic()
         self.main = self.spawn(program, _process_name(spec.attempt_id))
+        self._look_at_lease()
 
     def __repr__(self) -> str:
         ended = self.exit
@@ -160,6 +166,22 @@ class SimAttempt:
     def _kill(self) -> None:
         for process in self.living():
             process.crash()
+
+    def _look_at_lease(self) -> None:
+        """Stops it at the end of its host's lease. Looks only when that can have come."""
+        if self.spec.lease_path is None or self.ended.done():
+            return
+        heard_at = read_lease(str(self.spec.lease_path))
+        now = self.host.time.monotonic()
+        if heard_at is not None and heard_at <= now:
+            self._heard_at = max(self._heard_at, heard_at)
+        left_s = self._heard_at + self.spec.lease_s - now
+        if left_s < 0:
+            self.stop(self.spec.stop_grace_s, "fenced")
+            return
+        loop = self._world.loop
+        delay_s = self.host.time.virtual_delay(left_s) + LOOK_S
+        loop.call_later(delay_s, self._look_at_lease, context=loop.main_lane.context.copy())
 
     # ---- ending
 

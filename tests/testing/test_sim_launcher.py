@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fray.cluster.worker.launcher import LaunchSpec
+from fray.cluster.worker.shim.records import write_lease
 from fray.errors import DeathKind
 from fray.ids import AttemptId
 from fray.testing.attempts import Execution, HostAttempts
@@ -67,6 +68,9 @@ class SimHarness:
     def processes(self, spec: LaunchSpec) -> int:
         attempt = self.attempts.attempts.get(spec.attempt_id)
         return len(attempt.living()) if attempt is not None else 0
+
+    def renew_lease(self, path: Path) -> None:
+        write_lease(str(path), self.host.time.monotonic())
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(3600):

@@ -32,6 +32,7 @@ from fray.cluster.controller.commands import ObservedAttempt, RegisterWorker, Re
 from fray.cluster.controller.desired import AttemptSpec, Standing
 from fray.cluster.worker.environment import TaskIdentity, attempt_environment
 from fray.cluster.worker.launcher import Exit, Launcher, LaunchSpec, Running
+from fray.cluster.worker.lease import SUPERVISOR_MARGIN_S, HostLease
 from fray.cluster.worker.logs import read_log
 from fray.cluster.worker.ports import PortRange
 from fray.cluster.worker.taskfile import HostedActor, TaskFile, TaskKind, read_error
@@ -162,7 +163,7 @@ class Agent:
         self._changed = asyncio.Event()
         self._scope = Scope(f"agent {spec.worker_id}", self._on_error)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._heard_at = self._clock.monotonic()
+        self._lease = HostLease(home / "lease", self._clock)
         self._lease_s = 60.0
         self._registered = asyncio.Event()
 
@@ -175,7 +176,12 @@ class Agent:
         """Adopts what still runs, then works in the background."""
         for directory in (self._run, self._logs):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for running in await self._launcher.adopt():
+        adopted = await self._launcher.adopt()
+        if adopted:
+            self._lease.recall()  # its lease goes on as if there had always been an agent
+        else:
+            self._lease.renew()
+        for running in adopted:
             attempt = self._attempts[running.attempt_id] = _Attempt(None, running.attempt_id)
             attempt.running = running
             attempt.state = AttemptState.RUNNING
@@ -222,6 +228,7 @@ class Agent:
 
     async def _converse(self) -> None:
         """Registers, then reports and listens until the controller is gone or does not know us."""
+        asked_at = self._clock.monotonic()
         if self._is_new_life:
             # A new life says that nothing of the earlier one runs: its tasks may start elsewhere.
             for attempt in list(self._attempts.values()):
@@ -230,7 +237,7 @@ class Agent:
         self._generation = 0
         orders = await self._fleet.register(RegisterWorker(self._spec, self._boot_id))
         self._is_new_life = False
-        self._heard(orders)
+        self._heard(orders, asked_at)
         if orders.standing is not Standing.CURRENT:
             return
         self._registered.set()
@@ -244,10 +251,11 @@ class Agent:
 
     async def _listen(self) -> None:
         while True:
+            asked_at = self._clock.monotonic()
             orders = await self._fleet.orders(
                 self._spec.worker_id, self._boot_id, self._generation, wait_s=ORDERS_WAIT_S
             )
-            if not self._heard(orders):
+            if not self._heard(orders, asked_at):
                 return
 
     async def _report(self) -> None:
@@ -259,7 +267,8 @@ class Agent:
                 self._generation,
                 tuple(a.observed() for a in self._attempts.values()),
             )
-            if not self._heard(await self._fleet.report(report)):
+            asked_at = self._clock.monotonic()
+            if not self._heard(await self._fleet.report(report), asked_at):
                 return
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
@@ -268,11 +277,10 @@ class Agent:
                 pass  # nothing changed: a sign of life
 
     def _note_silence(self, exc: ClusterError) -> None:
-        refused = _is_refusal(exc)
-        if refused:
-            self._heard_at = self._clock.monotonic()
+        if _is_refusal(exc):
+            self._lease.renew()
             return
-        silent_s = self._clock.monotonic() - self._heard_at
+        silent_s = self._lease.silent_s
         if silent_s > self._lease_s:
             log.error("no word from the controller for %.0f s: ending all tasks", silent_s)
             self._fence()
@@ -288,11 +296,11 @@ class Agent:
         log.error("the controller refuses this host, so all its tasks end: %s", refusal)
         self._fence()
 
-    def _heard(self, orders: Orders) -> bool:
-        """Takes orders; False if the conversation must begin anew."""
+    def _heard(self, orders: Orders, asked_at: float) -> bool:
+        """Takes orders that were asked for; False if the conversation must begin anew."""
         if self._scope.closed:  # orders that come while this agent shuts down are its successor's
             return False
-        self._heard_at = self._clock.monotonic()
+        self._lease.renew(asked_at)
         self._lease_s = orders.lease_s
         if orders.standing is Standing.FENCED:
             log.error("the controller has given this host up: ending all tasks")
@@ -310,7 +318,7 @@ class Agent:
         if self._remember_boot_id is not None:
             self._remember_boot_id(self._boot_id)
         self._generation = 0
-        self._heard_at = self._clock.monotonic()
+        self._lease.renew()
         for attempt in list(self._attempts.values()):
             self._end(attempt, 0.0)
 
@@ -396,6 +404,8 @@ class Agent:
         if ended.cause is None:
             return AttemptState.SUCCEEDED, None
         cause = ended.cause
+        if cause.kind is DeathKind.STOPPED:  # not by an order: its place was taken away
+            return AttemptState.STOPPED, cause
         told = read_error(self._run_dir(attempt.attempt_id))
         if told and cause.kind is DeathKind.APP_ERROR:
             cause = DeathCause(cause.kind, told, cause.exit_code, cause.signal)
@@ -436,8 +446,9 @@ class Agent:
             env=self._environment(spec, variables, attempt.ports),
             cwd=_existing(job.hints.get("workspace"), job.hints.get("cwd")),
             memory_limit_bytes=None,
-            # Without an agent nobody notices that the host's lease runs down.
-            orphan_timeout_s=self._lease_s,
+            # For the time in which there is no agent, or none that does anything.
+            lease_path=self._lease.path,
+            lease_s=self._lease_s + SUPERVISOR_MARGIN_S,
         )
 
     async def _blob(self, attempt: _Attempt, digest: str) -> bytes:

@@ -12,9 +12,10 @@ from typing import Literal
 
 from fray.errors import DeathCause, DeathKind
 
-StopReason = Literal["requested", "terminated", "orphaned", "never started"]
+StopReason = Literal["requested", "terminated", "orphaned", "fenced", "never started"]
 """Who stopped it: an agent; a SIGTERM to its supervisor (the host's service manager); nobody, for
-no agent was there for too long; or the agent died while it launched it."""
+no agent was there for too long; nobody, for the host's lease ran out; or the agent died while it
+launched it."""
 
 OutOfMemory = Literal["limit", "host"]
 """What was exhausted: the attempt's own limit, or (very likely) the memory of its host, or of the
@@ -24,6 +25,7 @@ _STOPPED: dict[StopReason, str] = {
     "requested": "stopped on request",
     "terminated": "stopped by a SIGTERM to its supervisor, as when the host shuts down",
     "orphaned": "stopped because its host had no agent for too long",
+    "fenced": "stopped because its host could not reach the controller for too long",
     "never started": "never started: its agent died while launching it",
 }
 

@@ -47,9 +47,12 @@ class LaunchSpec:
             `Launcher.limits_memory`.
         stop_grace_s: Between SIGTERM and SIGKILL where nobody says otherwise.
         log_bytes_max: Disk space for the log; head and tail are kept.
-        orphan_timeout_s: How long it may run with no agent on the host before it is stopped:
-            shorter than the time after which the controller gives the task to another host, or the
-            task would run twice. ``None`` is for ever.
+        orphan_timeout_s: How long it may run with no agent on the host before it is stopped.
+            ``None`` is for ever.
+        lease_path: The host's lease (`fray.cluster.worker.lease`); ``None`` for none.
+        lease_s: How long the attempt may run after the lease was last renewed, whether or not there
+            is an agent: shorter, by the time that stopping takes, than the time after which the
+            controller gives the task to another host, or it would run twice.
         user: The account to run under, which needs root; ``None`` is the agent's own.
     """
 
@@ -63,6 +66,8 @@ class LaunchSpec:
     stop_grace_s: float = STOP_GRACE_S
     log_bytes_max: int = LOG_BYTES_MAX
     orphan_timeout_s: float | None = None
+    lease_path: Path | None = None
+    lease_s: float = 0.0
     user: str | None = None
 
 

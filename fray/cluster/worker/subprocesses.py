@@ -231,6 +231,8 @@ class SubprocessLauncher:
             "stop_grace_s": spec.stop_grace_s,
             "kill_timeout_s": self._kill_timeout_s,
             "orphan_timeout_s": spec.orphan_timeout_s,
+            "lease_path": None if spec.lease_path is None else str(spec.lease_path.absolute()),
+            "lease_s": spec.lease_s,
             "user": spec.user,
             "started_at": self._clock.time(),
         }

@@ -19,6 +19,7 @@ from fray.ids import AttemptId
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from fray.cluster.worker.launcher import Launcher, LaunchSpec, Running
 
@@ -64,6 +65,10 @@ class Harness(Protocol):
 
     def processes(self, spec: LaunchSpec) -> int:
         """How many processes of it there are, whether or not anybody knows of them."""
+        ...
+
+    def renew_lease(self, path: Path) -> None:
+        """What an agent does that has just heard the controller."""
         ...
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -459,6 +464,23 @@ class LauncherConformance:
         assert end.cause.kind is DeathKind.STOPPED
         assert "no agent" in str(end.cause)
         await second.close(kill=True)
+
+    async def test_attempt_ends_with_the_lease_of_its_host(self, harness: Harness):
+        launcher = harness.launcher()
+        spec = harness.spec("a", Program(prints="ready\n", on_sigterm=5))
+        path = spec.log_path.parent.parent / "lease"
+        spec = dataclasses.replace(spec, lease_path=path, lease_s=1.2)
+        running = await launcher.launch(spec)
+        for _ in range(20):
+            harness.renew_lease(path)
+            await asyncio.sleep(0.1)
+        assert running.exit is None
+        end = await running.wait()
+        assert end.exit_code == 5
+        assert end.cause is not None
+        assert end.cause.kind is DeathKind.STOPPED
+        assert "could not reach the controller" in str(end.cause)
+        await launcher.close(kill=True)
 
     async def test_memory_limit_is_told_as_out_of_memory(self, harness: Harness):
         launcher = harness.launcher()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from fray.cluster.worker.launcher import LaunchSpec
+from fray.cluster.worker.shim.records import write_lease
 from fray.cluster.worker.subprocesses import SubprocessLauncher
 from fray.ids import AttemptId
 from fray.runtime.clock import SystemClock
@@ -82,6 +83,9 @@ class SubprocessHarness:
             except psutil.Error:
                 continue
         return found
+
+    def renew_lease(self, path: Path) -> None:
+        write_lease(str(path), self.clock.monotonic())
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE_S):

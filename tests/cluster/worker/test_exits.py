@@ -70,7 +70,7 @@ def test_stop_outranks_whatever_the_program_made_of_it(facts: dict[str, object],
     assert (found.exit_code, found.signal) == (facts.get("exit_code"), facts.get("signal"))
 
 
-@pytest.mark.parametrize("reason", ["terminated", "orphaned", "never started"])
+@pytest.mark.parametrize("reason", ["terminated", "orphaned", "fenced", "never started"])
 def test_other_stops_say_who_did_it(reason: str):
     found = cause(stop_reason=reason, signal=15)
     assert found.kind is DeathKind.STOPPED

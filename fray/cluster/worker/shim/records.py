@@ -70,6 +70,36 @@ def reserve(directory: str, name: str) -> None:
     _fill(os.path.join(directory, f"{name}.tmp"), b"")
 
 
+def write_lease(path: str, heard_at: float) -> None:
+    """Writes when the host's controller was last heard (`fray.cluster.worker.lease`).
+
+    Args:
+        path: The file.
+        heard_at: On the host's monotonic clock.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, b"%31.6f\n" % heard_at)  # always as long: no reader sees half of it
+    finally:
+        os.close(fd)
+
+
+def read_lease(path: str) -> float | None:
+    """When the host's controller was last heard; None where that cannot be told.
+
+    Args:
+        path: The file.
+    """
+    try:
+        with open(path, "rb") as file:
+            return float(file.read())
+    except (OSError, ValueError):
+        return None
+
+
 def _fill(path: str, data: bytes) -> None:
     """Writes whole blocks over what is there; blank space is no part of JSON."""
     blocks = len(data) // _BLOCK_BYTES + 1

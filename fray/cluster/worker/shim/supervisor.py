@@ -13,7 +13,7 @@ themselves; it alone reaps them, so the pid of a child is never another's while 
 itself killed, the kernel kills the task's main process, and the agent sweeps up the rest: a
 task whose end nobody could tell would have to be run again anyway, and must not run twice.
 
-It polls nothing but once a second the log's size and the host's count of memory kills.
+It polls nothing but once a second the log's size, the host's count of memory kills and its lease.
 
 Standard library only (see the package).
 """
@@ -35,7 +35,7 @@ from . import cgroups, procfs, records, spawn
 from .system import LogTrimmer, become_subreaper, set_process_name
 
 TICK_S = 1.0
-"""How often the log's size, the host's memory kills and the agent's presence are looked at."""
+"""How often the log's size, the host's memory kills and lease, and its agent are looked at."""
 
 LEFTOVER_GRACE_S = 1.0
 """What processes that outlive their task's main process get between SIGTERM and SIGKILL, unless
@@ -115,6 +115,9 @@ class Supervisor:
         self._killed_by_us = False
         self._leftovers_told = False
         self._orphan_since: float | None = None
+        self._lease_path: str | None = request["lease_path"]
+        self._lease_s: float = request["lease_s"]
+        self._heard_at = time.monotonic()
         self._told_unbounded = False
         self._group: cgroups.Group | None = None
         become_subreaper()
@@ -274,6 +277,7 @@ class Supervisor:
             self._oom_counted_at = now
             self._oom_counts = [self._oom_counts[1], cgroups.oom_kills(self._beside)]
         self._look_for_agent(now)
+        self._look_at_lease(now)
 
     def _trim(self) -> None:
         with contextlib.suppress(OSError):  # a full or broken disk is no reason to end the task
@@ -293,6 +297,16 @@ class Supervisor:
             self._orphan_since = now
         elif now - self._orphan_since >= self._orphan_timeout_s:
             self._stop("orphaned", self._grace_s)
+
+    def _look_at_lease(self, now: float) -> None:
+        """At its end the task may be given to another host: here it must not run any more."""
+        if self._lease_path is None:
+            return
+        heard_at = records.read_lease(self._lease_path)
+        if heard_at is not None and heard_at <= now:
+            self._heard_at = max(self._heard_at, heard_at)
+        if now - self._heard_at > self._lease_s:
+            self._stop("fenced", self._grace_s)
 
     def _finish(self, survivors: list[int]) -> None:
         self._write_exit(survivors)

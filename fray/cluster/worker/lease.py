@@ -1,0 +1,73 @@
+"""A host's lease: for how long what runs there may go on without a word from the controller.
+
+At its end everything on the host must be gone, for then the controller gives the tasks to others.
+Agents crash, hang and are started again meanwhile, so the lease is a file: the agent of the hour
+writes into it when it last heard the controller, and the supervisors of attempts, which outlive
+agents, read it (`fray.cluster.worker.shim.supervisor`). Times are of the host's monotonic clock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fray.cluster.worker.shim.records import read_lease, write_lease
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fray.runtime.clock import Clock
+
+WRITE_S = 1.0
+"""The file may be so much older than what the agent knows: it is no use to write it more often."""
+
+SUPERVISOR_MARGIN_S = 5.0
+"""How much longer than the agent supervisors wait before they act: it does so more gently."""
+
+
+class HostLease:
+    """When the controller was last heard.
+
+    Args:
+        path: The file.
+        clock: The host's.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path = path
+        self._clock = clock
+        self._heard_at = clock.monotonic()
+        self._written_at = float("-inf")
+
+    def __repr__(self) -> str:
+        return f"<HostLease heard {self.silent_s:.1f} s ago>"
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the controller was heard."""
+        return self._clock.monotonic() - self._heard_at
+
+    def recall(self) -> None:
+        """Goes on with what an earlier agent of this life of the host has heard."""
+        heard_at = read_lease(str(self.path))
+        # One from the future is of the time before the host was booted.
+        if heard_at is not None and heard_at <= self._heard_at:
+            self._heard_at = heard_at
+
+    def renew(self, heard_at: float | None = None) -> None:
+        """The controller was heard.
+
+        Args:
+            heard_at: When the answered question was asked, on the monotonic clock: the controller
+                counts from when it got it, which is not before that. None for now.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        heard_at = self._clock.monotonic() if heard_at is None else heard_at
+        self._heard_at = max(self._heard_at, heard_at)
+        if self._heard_at - self._written_at >= WRITE_S:
+            self._written_at = self._heard_at
+            write_lease(str(self.path), self._heard_at)
+
+
+__all__ = ["SUPERVISOR_MARGIN_S", "WRITE_S", "HostLease"]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +29,8 @@ def fresh_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_importing_fray_takes_less_than_a_fifth_of_a_second() -> None:
     fresh_interpreter("-c", _TIMED)  # compiles what is not compiled yet
     times_s = [float(fresh_interpreter("-c", _TIMED).stdout) for _ in range(5)]
-    if statistics.median(times_s) >= IMPORT_S_MAX:
+    # The least of five: what other programs take of the cores only ever adds to a time.
+    if min(times_s) >= IMPORT_S_MAX:
         report = fresh_interpreter("-X", "importtime", "-c", "import fray").stderr.splitlines()
         slowest = sorted(report[1:], key=lambda line: int(line.split("|")[1]))[-15:]
         pytest.fail(f"{times_s} s; cumulative µs of the slowest:\n" + "\n".join(slowest))

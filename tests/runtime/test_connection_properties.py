@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fray.errors import RemoteProtocolError
@@ -342,7 +342,7 @@ def mutate(messages: list[bytes], what: str, which: int, where: int, value: int)
         del messages[which]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(
     st.lists(OPERATIONS.filter(lambda o: o[0] in ("call", "cancel", "grant")), max_size=10),
     st.lists(MUTATIONS, min_size=1, max_size=5),

@@ -266,7 +266,9 @@ class TestWhatTheTaskFinds:
             launcher = harness.launcher()
             spec = harness.spec("a", None, "/bin/grep", "SigIgn", "/proc/self/status")
             await (await launcher.launch(spec)).wait()
-            assert harness.log(spec).split() == [b"SigIgn:", b"0" * 16]
+            name, ignored = harness.log(spec).split()
+            glibcs_own = 0b11 << 31  # 32 and 33: no program can say what it does with them
+            assert (name, int(ignored, 16) & ~glibcs_own) == (b"SigIgn:", 0)
             await launcher.close(kill=True)
         finally:
             signal.signal(signal.SIGHUP, previous)

@@ -19,8 +19,9 @@ from fray.actor.options import ActorOptions
 from fray.runtime.methods import OPTIONS_ATTRIBUTE, RESERVED, MethodOptions
 
 if TYPE_CHECKING:
-    from fray.actor.future import ActorFuture, Stream
+    from fray.actor.future import ActorFuture
     from fray.actor.handle import ActorHandle
+    from fray.actor.stream import Stream
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -1,12 +1,15 @@
 """The future of one call: awaitable from any loop, usable from any thread.
 
 State changes happen on the system's loop only; everybody else looks, and registers callbacks. A
-callback is taken from the deque by whoever runs it, and ``popleft`` is atomic, so each runs once.
+callback is taken from its deque by whoever runs it, and ``popleft`` is atomic, so each runs once.
+Users' callbacks wait for the outcome, and what they raise concerns nobody else; fray's own are told
+of every change, the items of a stream included, and do not raise.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import sys
 import threading
@@ -14,7 +17,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from fray.errors import BlockingCallError, CallCancelled, DeadlineExceeded, FrayError, Started
+from fray.actor.stream import Stream
+from fray.errors import (
+    BlockingCallError,
+    CallCancelled,
+    DeadlineExceeded,
+    FrayError,
+    PayloadError,
+    Started,
+)
 from fray.runtime.blocking import wait
 from fray.runtime.calls import STREAM_BYTES_WINDOW, STREAM_ITEMS_WINDOW, OutgoingCall
 from fray.runtime.error_envelope import decode_error
@@ -23,22 +34,23 @@ from fray.runtime.serialization import loads
 if TYPE_CHECKING:
     from fray.actor.route import Route
     from fray.runtime.payload import Payload
+    from fray.runtime.process import Process
 
 log = logging.getLogger("fray")
 
-T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-def refuse_to_block(what: str, instead: str) -> None:
+def refuse_to_block(what: str, instead: str, process: Process | None = None) -> None:
     """Raises where blocking this thread would stop an event loop.
 
     A notebook's cell runs on its kernel's loop, where blocking is what the user expects; it is let
-    through unless it is fray's own loop (`Process.run` refuses that).
+    through unless what it waits for needs that very loop.
 
     Args:
         what: What was called, for the message.
         instead: What to write instead.
+        process: Whose loop it is that has to go on; None where `Process.run` looks at that.
 
     Raises:
         BlockingCallError: A loop runs on this thread.
@@ -48,7 +60,8 @@ def refuse_to_block(what: str, instead: str) -> None:
     except RuntimeError:
         return
     shell = sys.modules.get("IPython")
-    if shell is not None and shell.get_ipython() is not None:
+    in_notebook = shell is not None and shell.get_ipython() is not None
+    if in_notebook and (process is None or not process.on_loop):
         return
     raise BlockingCallError(
         f"{what} would block the event loop that runs on this thread; write `{instead}` instead"
@@ -70,10 +83,12 @@ class ActorFuture(Generic[T_co]):
         self.retries = retries
         self.timeout_s = timeout_s
         self.attempts = 0
+        self.number = 0  # the route counts its calls
         self._route = route
         self._method = method
         self._process = route.process
         self._callbacks: deque[Callable[[], None]] = deque()
+        self._done_callbacks: deque[_DoneCallback] = deque()
         self._done = False
         self._payload: Payload | None = None
         self._error: Payload | None = None
@@ -93,6 +108,11 @@ class ActorFuture(Generic[T_co]):
         """Which method of which actor, for people."""
         return f"{self._route.label}.{self._method}"
 
+    @property
+    def process(self) -> Process:
+        """The process whose loop settles it."""
+        return self._process
+
     # ---- the user's side
 
     def done(self) -> bool:
@@ -102,6 +122,11 @@ class ActorFuture(Generic[T_co]):
     def cancelled(self) -> bool:
         """Whether it was cancelled by `cancel`."""
         return self._done and isinstance(self._exception, CallCancelled)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has an outcome, and that is not a result."""
+        return self._done and (self._error is not None or self._exception is not None)
 
     def result(self, timeout: float | None = None) -> T_co:
         """Blocks until the call has its outcome.
@@ -146,20 +171,54 @@ class ActorFuture(Generic[T_co]):
         if self._done:
             return False
         self._looked_at = True
-        self._process.post(self._cancel)
+        try:
+            self._process.post(self._cancel)
+        except RuntimeError:  # the system has shut down: nothing is left to cancel
+            return False
         return True
 
     def add_done_callback(self, fn: Callable[[ActorFuture[T_co]], object]) -> None:
-        """Calls a function when the outcome is there, at once if it is.
+        """Calls a function when the outcome is there.
+
+        Code on an event loop is called back on that loop, as by an `asyncio.Future`. Other code is
+        called back on the system's loop, which must not be blocked, or at once if the outcome is
+        there already. What the function raises is logged.
 
         Args:
-            fn: Called with this future, on the system's loop or this thread; must not raise.
+            fn: Called with this future.
         """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        self.call_when_done(fn, loop)
 
-        def call() -> None:
-            fn(self)
+    def call_when_done(
+        self,
+        fn: Callable[[ActorFuture[T_co]], object],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """See `add_done_callback`, with the loop given.
 
-        self._add_callback(call)
+        Args:
+            fn: Called with this future.
+            loop: Where; None for the thread of the system's loop, or this one.
+        """
+        self._done_callbacks.append((fn, loop))
+        if self._done:
+            self._run_done_callbacks()
+
+    def remove_done_callback(self, fn: Callable[[ActorFuture[T_co]], object]) -> int:
+        """Forgets what `add_done_callback` was given.
+
+        Args:
+            fn: The function.
+
+        Returns:
+            How many times it was there, and had not been called.
+        """
+        entries = [entry for entry in self._done_callbacks.copy() if entry[0] == fn]
+        return sum(_discard(self._done_callbacks, entry) for entry in entries)
 
     def __await__(self) -> Generator[Any, None, T_co]:
         if not self._done:
@@ -170,12 +229,11 @@ class ActorFuture(Generic[T_co]):
         return Stream(self)
 
     def __iter__(self) -> Iterator[Any]:
-        refuse_to_block(f"for … in {self.describe()}", "async for … in …")
+        refuse_to_block(f"for … in {self.describe()}", "async for … in …", self._process)
         return Stream(self)
 
     def __del__(self) -> None:
-        failed = self._error is not None or self._exception is not None
-        if failed and not self._looked_at:
+        if self.failed and not self._looked_at:
             try:
                 self._decode()
             except Exception as exc:  # a destructor has nobody to raise to
@@ -197,11 +255,26 @@ class ActorFuture(Generic[T_co]):
                 return
             callback()
 
+    def _run_done_callbacks(self) -> None:
+        while self._done_callbacks:
+            try:
+                fn, loop = self._done_callbacks.popleft()
+            except IndexError:  # another thread took it
+                return
+            if loop is not None:
+                _call_threadsafe(loop, fn, self)
+                continue
+            try:
+                fn(self)
+            except Exception:  # the user's own matter: whoever else waits must be told
+                log.exception("a callback of %s failed", self.describe())
+
     async def _wait(self) -> None:
         while not self._done:
             try:
                 await self._changed()
             except asyncio.CancelledError:
+                self._looked_at = True  # also where the outcome came at the same moment
                 self.cancel()
                 raise
             self._refuse_stream()
@@ -215,7 +288,7 @@ class ActorFuture(Generic[T_co]):
     def _is_generator(self) -> str:
         return (
             f"{self.describe()} is a generator: iterate over it "
-            f"(async for x in {self.describe()}.remote(...))"
+            f"(async for x in {self.describe()}.remote(...), or `for` in synchronous code)"
         )
 
     def _changed(self) -> asyncio.Future[None]:
@@ -229,20 +302,25 @@ class ActorFuture(Generic[T_co]):
         if loop is self._process.loop:
             self._add_callback(wake)
         else:
-            self._add_callback(lambda: _call_threadsafe(loop, wake))
+            self._add_callback(functools.partial(_call_threadsafe, loop, wake))
         return waiter
 
     def _block(self, timeout: float | None) -> None:
         if self._done:
             return
-        refuse_to_block(f"{self.describe()}(...)", f"await {self.describe()}.remote(...)")
+        what = self.describe()
+        refuse_to_block(f"{what}(...)", f"await {what}.remote(...)", self._process)
         deadline = None if timeout is None else self._process.clock.monotonic() + timeout
         while not self._done:
             event = threading.Event()
             self._add_callback(event.set)
             left = None if deadline is None else deadline - self._process.clock.monotonic()
-            if not wait(event, left) and not self._done:
-                raise TimeoutError(f"{self.describe()} has no outcome after {timeout} s")
+            try:
+                in_time = wait(event, left)
+            finally:  # who asks again and again leaves nothing behind
+                _discard(self._callbacks, event.set)
+            if not in_time and not self._done:
+                raise TimeoutError(f"{what} has no outcome after {timeout} s")
             self._refuse_stream()
 
     # ---- the outcome
@@ -270,7 +348,13 @@ class ActorFuture(Generic[T_co]):
                     self._exception = TypeError(self._is_generator())
             except FrayError as exc:
                 self._exception = exc
-            self._payload = self._error = None
+            except BaseException as exc:  # Ctrl-C: what is half unpickled is no outcome
+                failure = PayloadError(f"reading the outcome of {self.describe()} was interrupted")
+                failure.__cause__ = exc
+                self._exception = failure
+                raise
+            finally:
+                self._payload = self._error = None
 
     def _settle(self) -> None:
         """The terminal outcome is in place: tell everybody. On the loop."""
@@ -280,6 +364,7 @@ class ActorFuture(Generic[T_co]):
             self._timer = None
         self._route.settled(self)
         self._run_callbacks()
+        self._run_done_callbacks()
 
     # ---- the system's side, on the loop
 
@@ -315,14 +400,16 @@ class ActorFuture(Generic[T_co]):
         if self.call is not None:
             self.call.cancel()
 
-    def fail(self, exc: BaseException) -> None:
+    def fail(self, exc: BaseException, *, expected: bool = False) -> None:
         """Settles with a failure of fray's own.
 
         Args:
             exc: What awaiting it raises.
+            expected: Whether it is no news to whoever does not look, such as the end of everything.
         """
         if not self._done:
             self._exception = exc
+            self._looked_at = self._looked_at or expected
             self._is_decoded = True
             self._settle()
 
@@ -414,65 +501,33 @@ class ActorFuture(Generic[T_co]):
         """Blocks until an item or the outcome arrives."""
         event = threading.Event()
         self._add_callback(event.set)
-        if not self.is_ready:
-            wait(event)
+        try:
+            if not self.is_ready:
+                wait(event)
+        finally:
+            _discard(self._callbacks, event.set)
 
 
-class Stream(AsyncIterator[T], Iterator[T]):
-    """Iterates over what a generator method yields.
-
-    Items come in order; an error comes after the items before it. When the iterator is dropped,
-    or its loop left, the generator at the actor is closed.
-    """
-
-    def __init__(self, future: ActorFuture[Any]) -> None:
-        self._future = future
-        self._over = False
-
-    async def __anext__(self) -> T:
-        while True:
-            found, item = self._future.take_item()
-            if found:
-                return item
-            if self._over or self._future.done():
-                self._over = True
-                self._future.stream_over()
-                raise StopAsyncIteration
-            changed = self._future.changed()
-            if not self._future.is_ready:  # an item may have come between the two
-                await changed
-
-    def __next__(self) -> T:
-        while True:
-            found, item = self._future.take_item()
-            if found:
-                return item
-            if self._over or self._future.done():
-                self._over = True
-                self._future.stream_over()
-                raise StopIteration
-            self._future.wait_changed()
-
-    async def aclose(self) -> None:
-        """Closes the generator at the actor."""
-        self.close()
-
-    def close(self) -> None:
-        """Closes the generator at the actor."""
-        self._over = True
-        self._future.cancel()
-
-    def __del__(self) -> None:
-        if not self._over and not self._future.done():
-            try:
-                self._future.cancel()
-            except RuntimeError:  # the system has shut down: nothing is left to close
-                return
+_DoneCallback = tuple[Callable[[ActorFuture[Any]], object], asyncio.AbstractEventLoop | None]
+"""A user's callback, and the loop on which it is called."""
 
 
-def _call_threadsafe(loop: asyncio.AbstractEventLoop, fn: Callable[[], None]) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(fn)
+def _call_threadsafe(
+    loop: asyncio.AbstractEventLoop, fn: Callable[..., object], *args: object
+) -> None:
+    try:
+        loop.call_soon_threadsafe(fn, *args)
+    except RuntimeError:  # that loop has ended, and with it whoever waited there
+        log.debug("%s is closed: nobody is told there", loop)
 
 
-__all__ = ["ActorFuture", "Stream", "refuse_to_block"]
+def _discard(entries: deque[Any], entry: object) -> bool:
+    """Takes an entry out of a deque that other threads take from. Whether it was there."""
+    try:
+        entries.remove(entry)
+    except (ValueError, IndexError):  # it is being run, or will be to no effect
+        return False
+    return True
+
+
+__all__ = ["ActorFuture", "refuse_to_block"]

@@ -6,12 +6,14 @@ finds the actor again after it moved.
 
 from __future__ import annotations
 
+import math
+from asyncio import CancelledError
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fray.actor.current import current_system
 from fray.actor.future import ActorFuture, refuse_to_block
-from fray.errors import FrayError, UnknownMethodError
+from fray.errors import ActorUnavailable, FrayError, UnknownMethodError
 from fray.ids import ActorId
 from fray.runtime.blocking import check_stopped
 from fray.runtime.calls import CURRENT_INVOCATION, OutgoingCall
@@ -63,9 +65,13 @@ class ActorMethod:
         timeout_s = self._timeout_s
         deadline = None
         invocation = CURRENT_INVOCATION.get()
+        if timeout_s == math.inf:
+            timeout_s = None
         if timeout_s is not None:
             deadline = route.process.clock.monotonic() + timeout_s
-        inherited = invocation.deadline if invocation is not None else None
+        inherited = None
+        if invocation is not None and not invocation.finished:  # else: what it left running
+            inherited = invocation.deadline
         if inherited is not None and (deadline is None or inherited < deadline):
             deadline = inherited  # a call made inside a call has the time that is left of it
             timeout_s = deadline - route.process.clock.monotonic()
@@ -88,14 +94,18 @@ class ActorMethod:
             BaseException: What the method raised.
         """
         self._handle.refuse_to_block(self._name)
-        return self.remote(*args, **kwargs).result()
+        future = self.remote(*args, **kwargs)
+        try:
+            return future.result()
+        finally:  # after Ctrl-C, or when the job is stopped, nobody can wait for it any more
+            future.cancel()
 
     def options(self, *, timeout: float | None = None, retries: int | None = None) -> ActorMethod:
         """The same method with other options.
 
         Args:
             timeout: Time limit of a call in seconds, > 0; it travels with the call, and calls made
-                inside inherit what is left of it. None for none.
+                inside inherit what is left of it. ``math.inf`` for none; None for the method's own.
             retries: How often a call is repeated after a failure that left its fate unknown; only
                 for methods that are idempotent.
 
@@ -106,8 +116,16 @@ class ActorMethod:
             raise ValueError(f"timeout must be positive, not {timeout}")
         if retries is not None and retries < 0:
             raise ValueError(f"retries must be at least 0, not {retries}")
+        if retries and not self._handle.is_idempotent(self._name):
+            raise ValueError(
+                f"{self._handle.label}.{self._name} is not marked idempotent=True: a call that may "
+                "have run is repeated only where running it twice does no harm"
+            )
         return ActorMethod(
-            self._handle, self._name, timeout, self._retries if retries is None else retries
+            self._handle,
+            self._name,
+            self._timeout_s if timeout is None else timeout,
+            self._retries if retries is None else retries,
         )
 
 
@@ -173,6 +191,14 @@ class ActorHandle(Generic[T]):
             route = self._route_ = system.route(self._key, self._label)
         return route
 
+    def is_idempotent(self, method: str) -> bool:
+        """Whether a method may be repeated; where its class is not known, whoever asks knows.
+
+        Args:
+            method: Its name.
+        """
+        return self._methods is None or self._methods[method].options.idempotent
+
     def refuse_to_block(self, method: str) -> None:
         """Raises where a blocking call would stop an event loop.
 
@@ -182,7 +208,8 @@ class ActorHandle(Generic[T]):
         Raises:
             BlockingCallError: A loop runs on this thread.
         """
-        refuse_to_block(f"{self._label}.{method}(...)", f"await {self._label}.{method}.remote(...)")
+        what = f"{self._label}.{method}"
+        refuse_to_block(f"{what}(...)", f"await {what}.remote(...)", self.route.process)
 
     def __getattr__(self, name: str) -> ActorMethod:
         if name.startswith("_") or name in RESERVED:
@@ -241,10 +268,22 @@ class ActorHandle(Generic[T]):
                 value = await make()
             except FrayError as exc:
                 future.fail(exc)
+            except BaseException as exc:
+                future.fail(_cut_short(f"{self._label}: {what}", exc), expected=True)
+                raise
             else:
                 future.succeed(value)
 
-        route.process.post(lambda: route.system.spawn(work(), f"{what} {self._label}"))
+        def begin() -> None:
+            try:
+                task = route.system.spawn(work(), f"{what} {self._label}")
+            except RuntimeError as exc:  # the process is shutting down
+                future.fail(_cut_short(f"{self._label}: {what}", exc), expected=True)
+            else:
+                if what == "start":  # only waited for: when nobody waits, nothing goes on
+                    future.call_when_done(lambda f: f.cancelled() and task.cancel())
+
+        route.process.post(begin)
         return future
 
     def __reduce__(self) -> Any:
@@ -256,6 +295,13 @@ class ActorHandle(Generic[T]):
 
     def __hash__(self) -> int:
         return hash(self._key)
+
+
+def _cut_short(what: str, exc: BaseException) -> ActorUnavailable:
+    why = "the system is shutting down" if isinstance(exc, CancelledError) else repr(exc)
+    failure = ActorUnavailable(f"{what} was cut short: {why}")
+    failure.__cause__ = exc
+    return failure
 
 
 def _rebuild(

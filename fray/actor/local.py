@@ -49,6 +49,11 @@ class LocalFuture:
         """Whether it was cancelled: never."""
         return False
 
+    @property
+    def failed(self) -> bool:
+        """Whether the method raised."""
+        return self._exception is not None
+
     def cancel(self) -> bool:
         """Does nothing: it is too late. Returns False."""
         return False

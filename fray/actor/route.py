@@ -12,6 +12,8 @@ proves stale. Calls that wait for an answer wait in order. What a failure means 
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
+from bisect import bisect
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +82,9 @@ class Route:
         self._calls: dict[ActorFuture[Any], _Target | None] = {}
         self._bereaved: dict[str, list[tuple[ActorFuture[Any], CallError]]] = {}
         self._watch = system.watch if self.watched else None
-        self._waiting: deque[ActorFuture[Any]] = deque()
+        self._waiting: deque[ActorFuture[Any]] = deque()  # in the order in which they were made
         self._resolving = False
+        self._submitted = 0
         self._turn = 0
         self._fresh_until = 0.0
 
@@ -124,6 +127,7 @@ class Route:
         if future.done():
             return
         future.call = call
+        future.number = self._submitted = self._submitted + 1
         future.begin()
         if self._targets and not self._waiting:
             self._dispatch(future)
@@ -131,12 +135,25 @@ class Route:
         else:
             self._wait(future)
 
-    def _wait(self, future: ActorFuture[Any]) -> None:
+    def _wait(self, future: ActorFuture[Any], pause_s: float = 0.0) -> None:
+        """Sends a call, in its turn, when it is known where to. All later ones wait for it."""
+        if self.system.closed:
+            future.fail(self._shutting_down(), expected=True)
+            return
         self._calls[future] = None
-        self._waiting.append(future)
+        waiting = self._waiting
+        if waiting and waiting[-1].number > future.number:  # it was out before those were made
+            waiting.insert(bisect(waiting, future.number, key=lambda f: f.number), future)
+        else:
+            waiting.append(future)
         if not self._resolving:
             self._resolving = True
-            self.system.spawn(self._resolve_for_waiting(), f"resolve {self.label}")
+            self.system.spawn(self._resolve_for_waiting(pause_s), f"resolve {self.label}")
+
+    def _shutting_down(self) -> ActorUnavailable:
+        return ActorUnavailable(
+            f"{self.label}: the system is shutting down; the call was not sent", started=Started.NO
+        )
 
     def _dispatch(self, future: ActorFuture[Any]) -> None:
         target = self._choose()
@@ -228,20 +245,9 @@ class Route:
         future.call = OutgoingCall(
             old.method, old.payload, future, deadline=old.deadline, repeatable=future.retries > 0
         )
-        delay_s = RESEND_BACKOFF_S[min(future.attempts, len(RESEND_BACKOFF_S) - 1)]
+        pause_s = RESEND_BACKOFF_S[min(future.attempts, len(RESEND_BACKOFF_S) - 1)]
         future.attempts += 1
-        if delay_s == 0:
-            self._wait(future)
-        else:
-            self.process.loop.call_later(delay_s, self._wait_if_open, future)
-
-    def _wait_if_open(self, future: ActorFuture[Any]) -> None:
-        if future.done():
-            return
-        if self.system.closed:
-            future.fail(ActorUnavailable(f"{self.label}: the system is shutting down"))
-        else:
-            self._wait(future)
+        self._wait(future, pause_s)
 
     def _repeat_or_fail(self, future: ActorFuture[Any], exc: BaseException) -> None:
         if future.retries > 0 and not future.has_begun:
@@ -277,28 +283,31 @@ class Route:
 
     # ---- where the actor is
 
-    async def _resolve_for_waiting(self) -> None:
+    async def _resolve_for_waiting(self, pause_s: float) -> None:
         try:
+            if pause_s > 0:
+                await self.process.clock.sleep(pause_s)
             await self.resolve()
         except FrayError as exc:
-            self._resolving = False
-            waiting, self._waiting = self._waiting, deque()
-            for future in waiting:
+            for future in self._stop_waiting():
                 future.fail(_copy_of(exc))
-            return
-        finally:
-            self._resolving = False
-            if self.system.closed:
-                for future in self._waiting:
-                    future.fail(ActorUnavailable(f"{self.label}: the system is shutting down"))
+        except BaseException as exc:  # the end of the process; nobody waits in vain for it
+            for future in self._stop_waiting():
+                future.fail(self._shutting_down(), expected=isinstance(exc, CancelledError))
+            raise
+        else:
+            for future in self._stop_waiting():
+                if future.done():
+                    continue
+                if self._targets:
+                    self._dispatch(future)
+                else:  # what was found failed at once, within this loop
+                    self._wait(future)
+
+    def _stop_waiting(self) -> deque[ActorFuture[Any]]:
+        self._resolving = False
         waiting, self._waiting = self._waiting, deque()
-        for future in waiting:
-            if future.done():
-                continue
-            if self._targets:
-                self._dispatch(future)
-            else:  # what was found failed at once, within this loop
-                self._wait(future)
+        return waiting
 
     async def resolve(self, wait_s: float | None = None, *, anew: bool = False) -> None:
         """Finds the actor, waiting while it is being made or restarted.
@@ -367,9 +376,10 @@ class Route:
         for future, target in list(self._calls.items()):
             if target is None:
                 cause = DeathCause(DeathKind.STOPPED, why)
-                future.fail(ActorDied(self.label, cause, started=Started.NO))
+                exc = ActorDied(self.label, cause, started=Started.NO)
             else:
-                future.fail(ActorUnavailable(f"{future.describe()}: {why}"))
+                exc = ActorUnavailable(f"{future.describe()}: {why}")
+            future.fail(exc, expected=True)
         self._waiting.clear()
 
 

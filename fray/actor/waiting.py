@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -41,10 +42,32 @@ class Gathered:
             TimeoutError: The time is up; the calls go on.
             BaseException: What the first failed one raised, unless ``return_exceptions``.
         """
-        _, pending = wait(self._futures, num_returns=len(self._futures), timeout=timeout)
-        if pending:
-            raise TimeoutError(f"{len(pending)} of {len(self._futures)} calls are not done")
+        pending = [future for future in self._futures if not future.done()]
+        if pending and self._failed() is None:
+            _refuse_to_block(pending, "fray.gather(…).result()", "await fray.gather(…)")
+            self._block(pending, timeout)
+        failed = self._failed()
+        if failed is not None:
+            return failed.result()  # which raises
         return [self._outcome(future) for future in self._futures]
+
+    def _failed(self) -> Any:
+        """The first one whose failure ends it all; None where there is none."""
+        if self._return_exceptions:
+            return None
+        return next((f for f in self._futures if f.done() and f.failed), None)
+
+    def _block(self, pending: list[ActorFuture[Any]], timeout: float | None) -> None:
+        over = threading.Event()
+        told = itertools.count(1)
+
+        def look(future: ActorFuture[Any]) -> None:
+            if next(told) >= len(pending) or (future.failed and not self._return_exceptions):
+                over.set()
+
+        if not _listen(pending, look, over, timeout):
+            left = sum(not future.done() for future in pending)
+            raise TimeoutError(f"{left} of {len(self._futures)} calls are not done")
 
     def _outcome(self, future: Any) -> Any:
         if not self._return_exceptions:
@@ -77,7 +100,7 @@ def wait(
     """Blocks until some of several calls have their outcome.
 
     Args:
-        futures: What ``.remote(...)`` gave.
+        futures: What ``.remote(...)`` gave. For none, nothing is waited for.
         num_returns: How many must be done, between 1 and their number.
         timeout: Seconds to wait; None for no limit. When the time is up, fewer may be done.
 
@@ -89,11 +112,20 @@ def wait(
         ValueError: ``num_returns`` is out of bounds, or a future is given twice.
         BlockingCallError: An event loop runs on this thread.
     """
-    pending = _check(futures, num_returns)
-    if sum(f.done() for f in pending) < num_returns:
-        refuse_to_block("fray.wait(…)", "await fray.wait_async(…)")
-        _block(pending, num_returns, timeout)
-    return _split(pending, num_returns)
+    given = _check(futures, num_returns)
+    pending = [future for future in given if not future.done()]
+    needed = num_returns - (len(given) - len(pending))
+    if pending and needed > 0:
+        _refuse_to_block(pending, "fray.wait(…)", "await fray.wait_async(…)")
+        over = threading.Event()
+        told = itertools.count(1)
+
+        def look(_: ActorFuture[Any]) -> None:
+            if next(told) >= needed:
+                over.set()
+
+        _listen(pending, look, over, timeout)
+    return _split(given, num_returns)
 
 
 async def wait_async(
@@ -106,36 +138,46 @@ async def wait_async(
         num_returns: How many must be done.
         timeout: Seconds to wait; None for no limit.
     """
-    waiting = _check(futures, num_returns)
-    loop = asyncio.get_running_loop()
-    enough = asyncio.Event()
+    given = _check(futures, num_returns)
+    pending = [future for future in given if not future.done()]
+    needed = num_returns - (len(given) - len(pending))
+    if pending and needed > 0:
+        enough = asyncio.Event()
+        told = itertools.count(1)
 
-    def look(_: Any = None) -> None:
-        if sum(f.done() for f in waiting) >= num_returns:
-            loop.call_soon_threadsafe(enough.set)
+        def look(_: ActorFuture[Any]) -> None:  # on this loop
+            if next(told) >= needed:
+                enough.set()
 
-    for future in waiting:
-        future.add_done_callback(look)
-    look()
+        for future in pending:
+            future.add_done_callback(look)
+        try:
+            async with asyncio.timeout(timeout):
+                await enough.wait()
+        except TimeoutError:
+            pass  # then fewer are done: that is the answer
+        finally:
+            for future in pending:
+                future.remove_done_callback(look)
+    return _split(given, num_returns)
+
+
+def _listen(
+    pending: list[ActorFuture[Any]], look: Any, over: threading.Event, timeout: float | None
+) -> bool:
+    """Has ``look`` called with each future that gets done, until that sets the event."""
+    for future in pending:
+        future.call_when_done(look)  # not on a notebook's loop, which is about to be blocked
     try:
-        async with asyncio.timeout(timeout):
-            await enough.wait()
-    except TimeoutError:
-        pass  # then fewer are done: that is the answer
-    return _split(waiting, num_returns)
+        return blocking.wait(over, timeout)
+    finally:  # who waits for the same futures again and again leaves nothing behind
+        for future in pending:
+            future.remove_done_callback(look)
 
 
-def _block(futures: list[ActorFuture[Any]], num_returns: int, timeout: float | None) -> None:
-    enough = threading.Event()
-
-    def look(_: Any = None) -> None:
-        if sum(f.done() for f in futures) >= num_returns:
-            enough.set()
-
-    for future in futures:
-        future.add_done_callback(look)
-    look()
-    blocking.wait(enough, timeout)
+def _refuse_to_block(pending: list[ActorFuture[Any]], what: str, instead: str) -> None:
+    for process in {id(f.process): f.process for f in pending}.values():
+        refuse_to_block(what, instead, process)
 
 
 def _check(futures: Sequence[Any], num_returns: int) -> list[Any]:

@@ -239,7 +239,12 @@ class Process:
         self._post_armed = False
         while self._posted:
             fn, args = self._posted.popleft()
-            fn(*args)
+            try:
+                fn(*args)
+            except Exception as exc:  # a bug; what was posted after it must run all the same
+                self.loop.call_exception_handler(
+                    {"message": f"what was posted to {self.label} failed", "exception": exc}
+                )
 
     def run(
         self, make: Callable[[], Coroutine[Any, Any, T]], *, timeout_s: float | None = None

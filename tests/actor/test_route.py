@@ -108,3 +108,31 @@ async def test_arguments_of_a_repeated_call_are_what_they_were_within_a_process_
             [cell] = cluster.system.process.cells.values()
             cell.kill(DeathCause(DeathKind.APP_ERROR, "killed by the test", 1))
             assert await call == float(1 << 20)
+
+
+@fray.actor
+class Recorder:
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def put(self, number: int) -> list[int]:
+        self.seen.append(number)
+        return self.seen
+
+
+async def test_calls_made_while_an_earlier_one_is_sent_again_start_after_it():
+    async with fray.connect("local") as cluster:
+        resolver = cluster.resolver
+        nobody = ActorEndpoint(ActorId("a-nobody"), "127.0.0.1:1", JobId(""))
+        await resolver.register_async("moved", nobody)
+        handle = resolver.lookup("moved")
+        calls = [handle.put.remote(0)]
+        async with asyncio.timeout(30):
+            while calls[0].attempts < 4:  # the next pause is a long one
+                await cluster.list_jobs()
+        await Recorder.options(name="recorder").remote()
+        [real] = await resolver.list_actors_async("recorder")
+        await resolver.unregister_async("moved", nobody.actor_id)
+        await resolver.register_async("moved", real)
+        calls += [handle.put.remote(number) for number in range(1, 4)]
+        assert (await asyncio.gather(*calls))[-1] == [0, 1, 2, 3]

@@ -88,7 +88,9 @@ class Tail:
             try:
                 piece = await agent.read_log(place.attempt_id, offset, LOG_BYTES, wait_s=wait_s)
             except JobNotFoundError:
-                break  # forgotten, or it never began
+                if not await self._is_coming(place):
+                    break  # forgotten, or it never began
+                continue
             except ClusterUnavailable as exc:
                 found = await self._find(place)
                 if found is not None and found.live and self._follow:
@@ -109,6 +111,14 @@ class Tail:
                 break
         if rest:
             yield rest
+
+    async def _is_coming(self, place: AttemptPlace) -> bool:
+        """Whether its host has an order to begin an attempt of which it did not know just now."""
+        found = await self._find(place)
+        if found is None or not found.live or not self._follow:
+            return False
+        await self._sources.wait_a_moment(self._job_id, NEXT_ATTEMPT_WAIT_S)
+        return True
 
     async def _find(self, place: AttemptPlace) -> AttemptPlace | None:
         report = await self._sources.report(self._job_id)

@@ -98,6 +98,18 @@ async def test_output_without_ends_of_lines_is_told_in_parts() -> None:
     assert max(len(text) for _, text in lines) <= 2 * LINE_BYTES_MAX
 
 
+async def test_an_attempt_that_its_host_does_not_know_yet_is_waited_for() -> None:
+    class Slow(Host):
+        async def read_log(self, attempt_id, offset, max_bytes, wait_s) -> LogPiece:
+            if self.away:
+                self.away -= 1
+                raise JobNotFoundError("no order came yet")
+            return await super().read_log(attempt_id, offset, max_bytes, wait_s)
+
+    cluster = Cluster([place(0, "here:1", live=True)], {"here:1": Slow(b"one\n", away=3)})
+    assert await told(cluster) == [(0, "one")]
+
+
 async def test_an_attempt_that_no_host_knows_has_no_output() -> None:
     class Forgetful(Host):
         async def read_log(self, attempt_id, offset, max_bytes, wait_s) -> LogPiece:

@@ -4,7 +4,8 @@ A plain function runs on the main thread, and gets a connection (with a loop in 
 when it first uses one. An ``async def`` function, and an actor, run on the main thread's loop.
 
 SIGTERM asks for an end: a function sees `JobStopped`, which unwinds it through its ``finally``
-blocks; an actor drains, runs ``on_stop`` and ends. Whoever does not end in time is killed.
+blocks; an ``async def`` function is cancelled, which does the same; an actor drains, runs
+``on_stop`` and ends. Whoever does not end in time is killed.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ from fray.runtime.tasks import Scope
 if TYPE_CHECKING:
     from fray.cluster.base import AsyncCluster
 
+STOPPED = "the job was told to stop"
+
 STOPPED_EXIT_CODE = 128 + signal.SIGTERM
 """What a shell says of a process that SIGTERM ended."""
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    raise JobStopped("the job was told to stop")
+    raise JobStopped(STOPPED)
 
 
 def _run_function(payload: bytes) -> None:
@@ -55,8 +58,24 @@ def _run_function(payload: bytes) -> None:
 async def _run_async(fn: Any, args: Any, kwargs: Any) -> None:
     from fray.cluster.current import connect
 
-    async with connect():
-        await fn(*args, **kwargs)
+    task = asyncio.current_task()
+    assert task is not None
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        task.cancel(STOPPED)
+
+    # What a signal's handler raises would get lost between two callbacks of the loop.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+    try:
+        async with connect():
+            await fn(*args, **kwargs)
+    except asyncio.CancelledError:
+        if stopped:
+            raise JobStopped(STOPPED) from None
+        raise
 
 
 async def _run_actor(task: TaskFile, payload: bytes) -> None:

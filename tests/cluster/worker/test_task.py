@@ -1,0 +1,55 @@
+"""A task's own process: how it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fray.cluster import Entrypoint, JobRequest, JobStatus, LocalCluster, ResourceConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+async def sleep_on_the_loop(folder: Path) -> None:
+    try:
+        (folder / "up").touch()
+        await asyncio.sleep(1000)
+    finally:
+        await asyncio.sleep(0.01)  # there is time to end in order
+        (folder / "cleaned").touch()
+
+
+def sleep_in_the_thread(folder: Path) -> None:
+    try:
+        (folder / "up").touch()
+        time.sleep(1000)
+    finally:
+        (folder / "cleaned").touch()
+
+
+@pytest.mark.parametrize("sleeps", [sleep_on_the_loop, sleep_in_the_thread])
+def test_a_job_that_is_stopped_runs_its_finally_blocks_at_once(
+    sleeps: Callable[[Path], object], tmp_path: Path
+) -> None:
+    with LocalCluster(use_processes=True) as cluster:
+        job_id = cluster.launch(
+            JobRequest(
+                name="job",
+                entrypoint=Entrypoint.from_callable(sleeps, args=(tmp_path,)),
+                resources=ResourceConfig.with_cpu(cpu=1),
+            )
+        )
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "up").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        told_at = time.monotonic()
+        cluster.terminate(job_id)
+        assert cluster.wait(job_id).status is JobStatus.STOPPED
+        assert (tmp_path / "cleaned").exists()
+        assert time.monotonic() - told_at < 20  # the grace is 30 s

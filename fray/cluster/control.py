@@ -501,7 +501,8 @@ class _Control:
         route = self._route
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            timeout_s = route.timeout_s + float(kwargs.get("wait_s", 0.0))
+            takes_s = float(kwargs.get("wait_s", 0.0)) + float(kwargs.get("grace_s", 0.0))
+            timeout_s = route.timeout_s + takes_s
             future: ActorFuture[Any] = ActorFuture(route, name, timeout_s, 0)
             deadline = route.process.clock.monotonic() + timeout_s
             payload = route.encode(name, args, kwargs)
@@ -526,7 +527,7 @@ def control(
 ) -> T:
     """A caller of an actor of the control plane. Its methods are used on the system's loop only.
 
-    Give ``wait_s`` by keyword: the call's time limit counts from its end.
+    Give ``wait_s`` and ``grace_s`` by keyword: the call's time limit counts from their end.
 
     Args:
         interface: One of the protocols here.

@@ -259,7 +259,8 @@ class ClusterDirectory:
         """See `Directory.stop`."""
         if not key.name:
             key = replace(key, namespace=ACTORS_NAMESPACE)
-        if not await self._names.stop_actor(key, 0.0 if kill else max(grace_s, 0.1)):
+        grace_s = 0.0 if kill else max(grace_s, 0.1)
+        if not await self._names.stop_actor(key, grace_s=grace_s):
             raise UnsupportedError(
                 f"actor {key} is hosted by a FrayActorServer (or has ended): unregister it there"
             )

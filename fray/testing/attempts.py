@@ -12,13 +12,16 @@ A program is a coroutine function that runs in a simulated process of its own. I
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fray.cluster.worker import exits
+from fray.cluster.worker.environment import inherited
 from fray.cluster.worker.launcher import Exit, LaunchSpec
 from fray.cluster.worker.logs import LogWriter
-from fray.cluster.worker.shim.records import read_lease
+from fray.cluster.worker.shim import records
+from fray.testing.environ import VARIABLES
 from fray.testing.process import ExitKind
 
 if TYPE_CHECKING:
@@ -96,6 +99,12 @@ class SimAttempt:
         self._kill_at = float("inf")
         self._killing: SimHandle | None = None
         self._heard_at = host.time.monotonic()
+        self._variables = {
+            **inherited(os.environ),
+            **spec.env,
+            records.MARKER_ATTEMPT: spec.attempt_id,
+            records.MARKER_RUN_DIR: str(spec.run_dir),
+        }
         self.main = self.spawn(program, _process_name(spec.attempt_id))
         self._look_at_lease()
 
@@ -124,6 +133,7 @@ class SimAttempt:
         """
 
         async def run(process: SimProcess) -> int | None:
+            VARIABLES.set(dict(self._variables))
             return await program(Execution(self, process))
 
         process = self._world.process(self.host, run, name=name, check=False)
@@ -171,7 +181,7 @@ class SimAttempt:
         """Stops it at the end of its host's lease. Looks only when that can have come."""
         if self.spec.lease_path is None or self.ended.done():
             return
-        heard_at = read_lease(str(self.spec.lease_path))
+        heard_at = records.read_lease(str(self.spec.lease_path))
         now = self.host.time.monotonic()
         if heard_at is not None and heard_at <= now:
             self._heard_at = max(self._heard_at, heard_at)

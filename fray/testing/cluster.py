@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -53,6 +54,11 @@ CONTROLLER = "controller"
 
 NAMESPACE = "test"
 """The namespace of the test's own connection."""
+
+EVENTS_TOLD = 25
+"""So many of the latest events are in a snapshot."""
+
+_CHATTER = re.compile(r" receives \d+ B | synced | listens at ")
 
 UNTIL_S = 600.0
 """How long `SimCluster.until` and new hosts may take, in virtual seconds."""
@@ -404,10 +410,6 @@ class SimCluster:
         """Ends partitions. See `Simulation.heal`."""
         self.sim.heal(a, b)
 
-    def delay(self, a: Hosts | None, b: Hosts | None, low_s: float, high_s: float) -> Fault:
-        """Makes all that goes between hosts late. See `Simulation.delay`."""
-        return self.sim.delay(a, b, low_s, high_s)
-
     def crash_controller(self) -> None:
         """Ends the controller's process as ``kill -9`` does; its host answers "refused"."""
         self.crash(self._controller_process())
@@ -430,10 +432,18 @@ class SimCluster:
     # ---- for people
 
     def snapshot(self) -> str:
-        """Jobs, workers and attempts at this moment, for people."""
+        """Jobs, workers and attempts at this moment, and what led to it, for people."""
         book = self._controller.book if self._controller is not None else None
         lines = self._whereabouts.describe(book)
-        return "\n".join([f"cluster at t={self.now:.6f} s:", *(f"  {line}" for line in lines)])
+        lately = [line for line in self.sim.trace if not _CHATTER.search(line)][-EVENTS_TOLD:]
+        return "\n".join(
+            [
+                f"cluster at t={self.now:.6f} s:",
+                *(f"  {line}" for line in lines),
+                "last events but for messages:",
+                *(f"  {line}" for line in lately),
+            ]
+        )
 
     def _violated(self, what: str) -> None:
         self.sim.loop.call_exception_handler({"message": f"the cluster broke a promise: {what}"})

@@ -22,6 +22,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from fray.testing.environ import SimEnviron
 from fray.testing.errors import SimUnsupported
 from fray.testing.lanes import SimTask
 
@@ -132,6 +133,8 @@ class Isolation:
         self._replace(threading.Condition, "wait", self._refused_wait(threading.Condition.wait))
         self._replace(random.Random, "seed", self._seeded(random.Random.seed))
         self._replace(asyncio, "as_completed", self._ordered(asyncio.as_completed))
+        self._undo.append(functools.partial(setattr, os, "environ", os.environ))
+        setattr(os, "environ", SimEnviron(os.environ))  # noqa: B010 - of another class than declared
         # Some libraries make tasks without asking the loop (aiohttp, for eager starts).
         self._undo.append(functools.partial(setattr, asyncio, "Task", asyncio.Task))
         asyncio.Task = SimTask

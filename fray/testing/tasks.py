@@ -5,9 +5,8 @@ connection to the cluster as a driver or a task has it, and `TaskPrograms` says 
 runs: the production code of a task, or a program that the test has given by name.
 
 Simulated processes share one interpreter. What a real process has to itself and these do not:
-modules and their globals, and ``os.environ`` (the variables of an attempt are in
-`Execution.spec`). A plain function or method runs to its end at one instant, so it cannot block;
-it is told so if it tries.
+modules and their globals. A plain function or method runs to its end at one instant, so it cannot
+block; it is told so if it tries.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import contextlib
 import functools
 import inspect
 import signal
-from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fray.actor.current import CURRENT_SYSTEM
 from fray.cluster.base import SyncCluster
@@ -32,6 +31,7 @@ from fray.errors import JobStopped
 from fray.runtime.auth import TokenAuthenticator
 from fray.runtime.process import Process
 from fray.runtime.serialization import loads
+from fray.testing.errors import SimUnsupported
 from fray.testing.loop import SimLoop
 from fray.testing.threads import SimThreads
 
@@ -43,10 +43,35 @@ if TYPE_CHECKING:
     from fray.testing.attempts import Execution, TaskProgram
     from fray.testing.process import SimProcess
 
+T = TypeVar("T")
+
 TOKEN = "simulated"
 """What every process of a simulated cluster shows to the others."""
 
+_BLOCKS = (
+    "a blocking call in a simulation: plain functions and methods run in one go here, and nobody "
+    "else runs meanwhile, so it would wait for ever; write `async def` and await instead"
+)
+
 _TASK_MODULE = "fray.cluster.worker.task"
+
+
+class SimRuntime(Process):
+    """A fray process whose plain functions cannot wait for its loop, and are told why."""
+
+    def run(
+        self, make: Callable[[], Coroutine[Any, Any, T]], *, timeout_s: float | None = None
+    ) -> T:
+        """See `Process.run`.
+
+        Raises:
+            SimUnsupported: A plain function or method called it.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise SimUnsupported(_BLOCKS) from None
+        return super().run(make, timeout_s=timeout_s)
 
 
 def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
@@ -58,7 +83,7 @@ def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
     """
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
-    return Process(
+    return SimRuntime(
         clock=process.clock,
         transport=process.make_transport(authenticator=TokenAuthenticator(TOKEN), token=TOKEN),
         # Threads of its own: it closes them, and the test's process has several connections.

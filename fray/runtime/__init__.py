@@ -11,7 +11,9 @@ This room knows no cluster and nothing of the user's API. From the bottom up::
     wsframes, wslink, wsdoor, wsgate,      the network in production
       websocket, auth
     tasks, signal, blocking                tasks have owners; waiting, on a loop and on a thread
-    calls, methods, codecs, cell           a call; a hosted actor
+    calls, methods, codecs                 a call, from both of its ends
+    cell_options, execution, mailbox,      a hosted actor: how its methods run, which call starts
+      cell                                   when, its life
     failures, children, slots, crew,       the supervision tree
       supervisor
     peer, peers                            one connection per pair of processes

@@ -213,6 +213,33 @@ class Invocation:
         self._credit_bytes = STREAM_BYTES_WINDOW
         self._credit: asyncio.Future[None] | None = None
 
+    def answer(self, ok: bool, payload: Payload) -> None:
+        """Ends the call with its outcome; does nothing where it has ended.
+
+        Args:
+            ok: Whether the method returned; else it raised.
+            payload: What.
+        """
+        if not self.finished:
+            self.finished = True
+            (self.reply_to.result if ok else self.reply_to.error)(self, payload)
+
+    def fail(self, exc: CallError) -> None:
+        """Ends the call with a failure of fray's own; does nothing where it has ended.
+
+        Args:
+            exc: The failure.
+        """
+        if not self.finished:
+            self.finished = True
+            self.reply_to.failure(self, exc)
+
+    def end(self) -> None:
+        """Ends a stream; does nothing where it has ended."""
+        if not self.finished:
+            self.finished = True
+            self.reply_to.end(self)
+
     def grant(self, items: int, nbytes: int) -> None:
         """The consumer of a stream took some.
 

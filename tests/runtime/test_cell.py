@@ -20,7 +20,8 @@ from fray.errors import (
     remote_error,
 )
 from fray.runtime.calls import CURRENT_INVOCATION
-from fray.runtime.cell import LANES_MAX, CellOptions, CellState
+from fray.runtime.cell import CellOptions, CellState
+from fray.runtime.execution import LANES_MAX
 from fray.runtime.payload import Codec
 
 from .hosted import BYE, Actors, actors, ask, call, concurrent

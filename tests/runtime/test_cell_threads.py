@@ -12,8 +12,9 @@ import pytest
 
 from fray.errors import ActorDied, CallError, DeathCause, DeathKind, Started
 from fray.runtime.calls import CURRENT_INVOCATION
-from fray.runtime.cell import LANE_AHEAD_MAX, Cell, CellOptions
+from fray.runtime.cell import Cell, CellOptions
 from fray.runtime.clock import SystemClock
+from fray.runtime.mailbox import LANE_AHEAD_MAX
 from fray.runtime.threads import ThreadLanes
 
 from .hosted import BYE, Call, ask, call, concurrent

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fray.cluster.identity import Identity
-from fray.runtime.cell import MAILBOX_CALLS_MAX, CellOptions
+from fray.runtime.cell_options import MAILBOX_CALLS_MAX, CellOptions
 from fray.runtime.jsoncodec import json_dumps, json_loads
 
 if TYPE_CHECKING:

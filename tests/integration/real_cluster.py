@@ -6,10 +6,11 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -30,6 +31,8 @@ DEADLINE_S = 30.0
 """For what has no bound of its own: a machine that is busy with other tests is slow, not broken."""
 
 LOOK_S = 0.01
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 async def until(
@@ -81,12 +84,13 @@ class RealCluster:
 
     Args:
         root: What ``FRAY_HOME`` would be.
-        name: Of the cluster.
+        variables: Further environment variables of all its processes.
     """
 
-    def __init__(self, root: Path, name: str = "test") -> None:
+    def __init__(self, root: Path, variables: Mapping[str, str] = NOTHING) -> None:
         self.root = root
-        self.home = ClusterHome(name, root).ensure()
+        self.variables = variables
+        self.home = ClusterHome("test", root).ensure()
         self.token = self.home.token()
         self.controller: Daemon | None = None
         self.agents: dict[str, Daemon] = {}
@@ -105,6 +109,7 @@ class RealCluster:
             "FRAY_HOME": str(self.root),
             "FRAY_TOKEN_FILE": str(self.home.token_path),
             "FRAY_CLUSTER_SPEC": f"fray://{self.address}",
+            **self.variables,
         }
 
     def spawn(
@@ -174,9 +179,11 @@ class RealCluster:
 
 
 @asynccontextmanager
-async def real_cluster(root: Path) -> AsyncGenerator[RealCluster]:
+async def real_cluster(
+    root: Path, variables: Mapping[str, str] = NOTHING
+) -> AsyncGenerator[RealCluster]:
     """A controller and one agent."""
-    cluster = RealCluster(root)
+    cluster = RealCluster(root, variables)
     try:
         await cluster.start()
         yield cluster

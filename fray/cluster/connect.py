@@ -17,8 +17,6 @@ from fray.runtime.websocket import WebSocketTransport
 if TYPE_CHECKING:
     from fray.cluster.identity import Identity
 
-DEFAULT_PORT = 50051
-
 
 def make_process(
     token: str,
@@ -112,7 +110,6 @@ def bind_host_for(address: str) -> str:
 
 
 __all__ = [
-    "DEFAULT_PORT",
     "JOB_LOOKUP_TIMEOUT_S",
     "bind_host_for",
     "make_process",

@@ -13,7 +13,8 @@ import signal
 import sys
 from pathlib import Path
 
-from fray.cluster.connect import DEFAULT_PORT, bind_host_for, make_process
+from fray.cluster.addresses import DEFAULT_PORT
+from fray.cluster.connect import bind_host_for, make_process
 from fray.cluster.control import ClusterFacts
 from fray.cluster.controller.journal import SqliteStore
 from fray.cluster.controller.tree import Controller

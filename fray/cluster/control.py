@@ -24,6 +24,7 @@ from fray.cluster.types import JobStatus
 from fray.errors import (
     ActorDied,
     ActorUnavailable,
+    ClusterClosed,
     ClusterUnavailable,
     ConnectionRefused,
     DeadlineExceeded,
@@ -309,6 +310,10 @@ class FleetApi(Protocol):
         """The orders of a host, once they differ from a generation or after ``wait_s`` seconds."""
         ...
 
+    async def leave(self, worker_id: WorkerId, boot_id: str, reason: str) -> None:
+        """A host goes, and nothing runs there any more: what ran there may start elsewhere."""
+        ...
+
     async def hosts(self) -> list[HostReport]:
         """All hosts, sorted by id."""
         ...
@@ -452,7 +457,7 @@ class ControlRoute(Route):
             future.fail(exc)
             return
         if self.system.closed:
-            future.fail(ClusterUnavailable(f"{self.label}: the connection was closed"))
+            future.fail(ClusterClosed(f"{self.label} was not asked: this connection was closed"))
             return
         refusal = _refusal(exc)
         if refusal is not None and not self._has_answered:
@@ -473,7 +478,7 @@ class ControlRoute(Route):
 
     def _send_again(self, future: ActorFuture[Any]) -> None:
         if self.system.closed:
-            future.fail(ClusterUnavailable(f"{self.label}: the connection was closed"))
+            future.fail(ClusterClosed(f"{self.label} was not asked: this connection was closed"))
         elif not future.done():
             self._dispatch(future)
 

@@ -162,8 +162,15 @@ class ClusterDirectory:
         agent = self.agent(endpoint.agent_address)
         try:
             return await agent.obituary(AttemptId(endpoint.attempt_id), wait_s=OBITUARY_WAIT_S)
-        except ClusterError:  # the agent is gone too, or knows nothing: so nobody knows
+        except ClusterError:  # the agent is gone too, or knows nothing
+            return await self._word_of_the_fleet(endpoint)
+
+    async def _word_of_the_fleet(self, endpoint: Endpoint) -> DeathCause | None:
+        try:
+            gone = await self._names.departed([endpoint], wait_s=0.0)
+        except ClusterError:  # so nobody knows
             return None
+        return gone[0].cause if gone else None
 
     async def departed(
         self, endpoints: Sequence[Endpoint], *, wait_s: float
@@ -281,10 +288,15 @@ def job_name(label: str) -> str:
 
 def import_hints() -> dict[str, str]:
     """Where this process's modules come from: so that a task on the same files finds them."""
-    paths = [p or os.getcwd() for p in sys.path if not p or Path(p).is_dir()]
+    paths = [p or os.getcwd() for p in sys.path if not p or (Path(p).is_dir() and not _own(p))]
     if os.getcwd() not in paths:
         paths.append(os.getcwd())
     return {"sys_path": json_dumps(paths).decode(), "cwd": os.getcwd()}
+
+
+def _own(path: str) -> bool:
+    """Whether a path is the interpreter's own: a task has its own interpreter's."""
+    return any(Path(path).is_relative_to(prefix) for prefix in (sys.prefix, sys.base_prefix))
 
 
 def _resources(options: ActorOptions) -> ResourceConfig:

@@ -113,6 +113,10 @@ class Fleet:
         await self._book.changed.until(news, wait_s)
         return await self._orders(worker_id, boot_id)
 
+    async def leave(self, worker_id: WorkerId, boot_id: str, reason: str) -> None:
+        """See `FleetApi.leave`."""
+        await self._book.commit(WorkerLost(worker_id, boot_id, reason, preempted=True))
+
     async def hosts(self) -> list[HostReport]:
         """See `FleetApi.hosts`."""
         tables = self._book.ledger.tables

@@ -64,6 +64,9 @@ HEARTBEAT_S = 2.0
 RETRY_S = 0.2
 """Between two attempts to reach a controller that is away."""
 
+LEAVE_S = 2.0
+"""How long a host that goes tries to say so."""
+
 OBITUARIES_MAX = 1000
 """Ended attempts whose cause of death is remembered after the controller has taken note."""
 
@@ -215,6 +218,18 @@ class Agent:
         """
         await self._scope.close()
         await self._launcher.close(kill)
+        if kill and self._registered.is_set():
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """Says goodbye, so that nobody waits for this host's lease to run out."""
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self._fleet.leave(
+                    self._spec.worker_id, self._boot_id, "its agent was stopped"
+                )
+        except (FrayError, TimeoutError) as exc:  # the lease runs out by itself
+            log.info("the controller was not told that this host goes: %s", exc)
 
     async def _serve(self) -> None:
         while True:

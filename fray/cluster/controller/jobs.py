@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING
 
 from fray.cluster.control import AttemptPlace, JobReport, TaskReport
@@ -58,10 +59,11 @@ class Jobs:
     def _complete(self, spec: JobSpec) -> JobSpec:
         """Gives a job an id that was never used: its prefix and a few random digits."""
         jobs = self._book.ledger.tables.jobs
-        while True:
-            job_id = JobId(f"{spec.job_id}-{self._clock.token(2)}")
+        for nbytes in itertools.count(2):  # short ones while there are many free
+            job_id = JobId(f"{spec.job_id}-{self._clock.token(nbytes)}")
             if job_id not in jobs:
                 return dataclasses.replace(spec, job_id=job_id)
+        raise AssertionError("counting does not end")
 
     def _check_name(self, spec: JobSpec) -> None:
         """Refuses an exclusive name that a living actor has, or will have."""

@@ -25,6 +25,7 @@ from fray.actor import (
 )
 from fray.actor.current import DEFAULT_SYSTEM
 from fray.actor.invocation import cancelled
+from fray.actor.options import RESOURCE_CHECK, ActorOptions
 from fray.errors import (
     ActorDied,
     ActorNotFoundError,
@@ -54,7 +55,14 @@ def _default_system() -> "ActorSystem":
     return default_system()
 
 
+def _check_resources(options: ActorOptions) -> None:
+    from fray.cluster.actor_resources import resources_of
+
+    resources_of(options)
+
+
 DEFAULT_SYSTEM.provide(_default_system)
+RESOURCE_CHECK.provide(_check_resources)
 
 
 def __getattr__(name: str) -> object:

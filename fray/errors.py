@@ -23,6 +23,7 @@
     ├── SupervisorFailed               a supervisor gave up before all its children ran
     └── ClusterError
         ├── ClusterUnavailable         the controller cannot be reached
+        ├── ClusterClosed              (also a RuntimeError) this connection was closed here
         ├── JobNotFoundError           (also a KeyError)
         ├── JobFailedError             (also a RuntimeError)
         ├── InvalidRequestError        (also a ValueError)
@@ -311,6 +312,10 @@ class ClusterUnavailable(ClusterError, ConnectionError):
     """The cluster's controller cannot be reached."""
 
 
+class ClusterClosed(ClusterError, RuntimeError):
+    """This connection to a cluster was closed by this program; nothing was done."""
+
+
 class JobNotFoundError(ClusterError, KeyError):
     """No job has this id."""
 
@@ -346,6 +351,7 @@ __all__ = [
     "CallCancelled",
     "CallCycle",
     "CallError",
+    "ClusterClosed",
     "ClusterError",
     "ClusterUnavailable",
     "ConnectionRefused",

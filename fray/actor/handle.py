@@ -17,7 +17,14 @@ from fray.errors import ActorUnavailable, FrayError, UnknownMethodError
 from fray.ids import ActorId
 from fray.runtime.blocking import check_stopped
 from fray.runtime.calls import CURRENT_INVOCATION, OutgoingCall
-from fray.runtime.methods import DEFAULT_OPTIONS, RESERVED, Method, no_such_method
+from fray.runtime.methods import (
+    DEFAULT_OPTIONS,
+    RESERVED,
+    Method,
+    check_retries,
+    check_timeout,
+    no_such_method,
+)
 
 if TYPE_CHECKING:
     from fray.actor.directory import ActorKey
@@ -110,12 +117,11 @@ class ActorMethod:
                 for methods that are idempotent.
 
         Raises:
+            TypeError: A value is no number.
             ValueError: A value is out of bounds.
         """
-        if timeout is not None and timeout <= 0:
-            raise ValueError(f"timeout must be positive, not {timeout}")
-        if retries is not None and retries < 0:
-            raise ValueError(f"retries must be at least 0, not {retries}")
+        check_timeout(timeout)
+        check_retries(retries or 0)
         if retries and not self._handle.is_idempotent(self._name):
             raise ValueError(
                 f"{self._handle.label}.{self._name} is not marked idempotent=True: a call that may "
@@ -182,12 +188,16 @@ class ActorHandle(Generic[T]):
 
     @property
     def route(self) -> Route:
-        """The way to the actor, in the system that this handle belongs to."""
+        """The way to the actor, in the system that this handle belongs to.
+
+        Raises:
+            ClusterClosed: That system was closed. A handle that came from elsewhere belongs to
+                none, and uses the current one.
+        """
         route = self._route_
         if route is None or route.system.closed:
-            system = self._system
-            if system is None or system.closed:
-                system = current_system()
+            system = self._system or current_system()
+            system.check_open()
             route = self._route_ = system.route(self._key, self._label)
         return route
 
@@ -252,11 +262,13 @@ class ActorHandle(Generic[T]):
     def _end(self, *, grace_s: float, kill: bool) -> ActorFuture[None]:
         if grace_s < 0:
             raise ValueError(f"grace_s must be 0 or more, not {grace_s}")
-        directory = self.route.system.directory
-        return self._later(
-            "kill" if kill else "stop",
-            lambda: directory.stop(self._key, grace_s=grace_s, kill=kill),
-        )
+        system = self.route.system
+
+        async def end() -> None:
+            await system.created(self._key)  # else it is not known yet
+            await system.directory.stop(self._key, grace_s=grace_s, kill=kill)
+
+        return self._later("kill" if kill else "stop", end)
 
     def _later(self, what: str, make: Any) -> ActorFuture[Any]:
         """Runs a coroutine on the system's loop, as a future."""

@@ -266,6 +266,11 @@ class LocalActorServer(FrayActorServer):
 
     def __init__(self, resolver: LocalResolver, host: str = "0.0.0.0", port: int = 0) -> None:  # pyright: ignore[reportMissingSuperCall]
         # Not FrayActorServer's own set-up: there is no system, no loop and no port here.
+        if not isinstance(resolver, LocalResolver):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"LocalActorServer needs a LocalResolver, not {type(resolver).__name__}; with the "
+                "resolver of a cluster use FrayActorServer"
+            )
         self._local = resolver
         self._names: dict[str, ActorId] = {}
 

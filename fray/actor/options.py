@@ -5,11 +5,40 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 LIFETIMES = ("non_detached", "detached")
 PROCESSES = ("auto", "own", "shared")
+
+
+class ResourceCheck:
+    """Judges amounts of memory and types of TPUs, of which this layer knows nothing."""
+
+    def __init__(self) -> None:
+        self._check: Callable[[ActorOptions], object] | None = None
+
+    def provide(self, check: Callable[[ActorOptions], object]) -> None:
+        """Says who judges. The facade does.
+
+        Args:
+            check: Raises what is wrong with an actor's memory, tpu or resources.
+        """
+        self._check = check
+
+    def __call__(self, options: ActorOptions) -> None:
+        """Raises what is wrong with an actor's resources.
+
+        Args:
+            options: The actor's.
+        """
+        if self._check is not None:
+            self._check(options)
+
+
+RESOURCE_CHECK = ResourceCheck()
+"""The one per operating-system process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +82,25 @@ class ActorOptions:
 
     def __post_init__(self) -> None:
         self._check_amounts()
+        self._check_flags()
         if self.name is not None and (not isinstance(self.name, str) or not self.name):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"an actor's name is a string that is not empty, not {self.name!r}")
+        if self.namespace is not None and not (self.namespace and isinstance(self.namespace, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"a namespace is a string that is not empty, not {self.namespace!r}")
         if self.lifetime not in LIFETIMES:
             raise ValueError(f"lifetime is one of {', '.join(LIFETIMES)}, not {self.lifetime!r}")
         if self.process not in PROCESSES:
             raise ValueError(f"process is one of {', '.join(PROCESSES)}, not {self.process!r}")
         if self.get_if_exists and self.name is None:
             raise ValueError("get_if_exists needs a name: without one there is nothing to get")
+        if self.memory is not None or self.tpu is not None or self.resources is not None:
+            RESOURCE_CHECK(self)
+
+    def _check_flags(self) -> None:
+        for field in ("thread_affinity", "get_if_exists", "preemptible"):
+            value = getattr(self, field)
+            if not isinstance(value, bool):
+                raise TypeError(f"{field} is True or False, not {value!r}")
 
     def _check_amounts(self) -> None:
         for field in ("num_cpus", "num_gpus"):
@@ -69,14 +109,15 @@ class ActorOptions:
                 raise TypeError(f"{field} is a number, not {value!r}")
             if not math.isfinite(value) or value < 0:
                 raise ValueError(f"{field} must be 0 or more, not {value}")
-        for field, least in (("max_restarts", -1), ("max_concurrency", 1)):
+        least_of = {"max_restarts": -1, "max_concurrency": 1, "mailbox_calls_max": 1}
+        for field, least in least_of.items():
             value = getattr(self, field)
+            if value is None and field == "mailbox_calls_max":
+                continue
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"{field} is a whole number, not {value!r}")
             if value < least:
                 raise ValueError(f"{field} must be at least {least}, not {value}")
-        if self.mailbox_calls_max is not None and self.mailbox_calls_max < 1:
-            raise ValueError(f"mailbox_calls_max must be at least 1, not {self.mailbox_calls_max}")
         if self.resources is not None and (self.num_gpus or self.tpu or self.memory):
             raise ValueError("give either resources=… or num_gpus/memory/tpu, not both")
         if self.tpu and self.num_gpus:
@@ -112,4 +153,4 @@ class ActorOptions:
             raise ValueError('lifetime="detached" needs a name: nobody could find the actor again')
 
 
-__all__ = ["ActorOptions"]
+__all__ = ["RESOURCE_CHECK", "ActorOptions", "ResourceCheck"]

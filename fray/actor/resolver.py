@@ -118,13 +118,18 @@ class SystemResolver:
         self._namespace = namespace
 
     def __repr__(self) -> str:
-        return f"<Resolver namespace={self.namespace}>"
+        return f"<Resolver namespace={self._namespace or 'of the connection'}>"
 
     @property
     def system(self) -> ActorSystem:
-        """The actor system that it uses."""
-        if self._system is None or self._system.closed:
+        """The actor system that it uses.
+
+        Raises:
+            ClusterClosed: It was made for one that was closed.
+        """
+        if self._system is None:
             return current_system()
+        self._system.check_open()
         return self._system
 
     @property

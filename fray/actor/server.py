@@ -92,6 +92,7 @@ class FrayActorServer:
         if not name:
             raise ValueError("an actor's name is not empty")
         system = self._system
+        system.check_open()
         cls = cast("type", actor if inspect.isclass(actor) else type(actor))
         factory: Callable[[], Any] = actor if inspect.isclass(actor) else lambda: actor
         actor_id = ActorId(f"a-{system.process.clock.token(6)}")
@@ -168,6 +169,8 @@ class FrayActorServer:
 
     async def shutdown_async(self, grace_period: float = 5.0) -> None:
         """The asynchronous `shutdown`."""
+        if self._system.closed:  # which has ended its actors
+            self._cells.clear()
         clock = self._system.process.clock
         deadline = clock.monotonic() + grace_period
         for name in reversed(list(self._cells)):

@@ -15,11 +15,11 @@ from fray.actor.directory import ActorKey, ActorSpec
 from fray.actor.handle import ActorHandle
 from fray.actor.route import Route
 from fray.actor.watch import CallWatch
-from fray.errors import DeathCause, DeathKind, FrayError
+from fray.errors import ClusterClosed, DeathCause, DeathKind, FrayError
 from fray.ids import Namespace
 from fray.runtime.cell import CellOptions
 from fray.runtime.methods import methods_of
-from fray.runtime.serialization import dumps, loads
+from fray.runtime.serialization import dumps_call, loads
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -109,8 +109,24 @@ class ActorSystem:
         Args:
             make: Makes the coroutine.
             timeout_s: Time limit in seconds.
+
+        Raises:
+            ClusterClosed: The system was closed; nothing was done.
         """
+        self.check_open()
         return self.process.run(make, timeout_s=timeout_s)
+
+    def check_open(self) -> None:
+        """Makes sure that the system can be used.
+
+        Raises:
+            ClusterClosed: It was closed.
+        """
+        if self.closed:
+            raise ClusterClosed(
+                "this connection to the cluster was closed; open another (fray.connect(), "
+                "current_cluster()), and look up there what is still to be used"
+            )
 
     def close(self, why: str = "the system has shut down") -> None:
         """Settles every call that still waits, and ends the actors that it hosts.
@@ -160,7 +176,7 @@ class ActorSystem:
             label=label,
             namespace=namespace,
             options=options,
-            payload=dumps((cls, args, kwargs)),
+            payload=dumps_call(cls, args, kwargs, what=cls.__qualname__),
         )
         if _a_loop_runs_here():
             key = ActorKey(namespace, actor_id=spec.actor_id)

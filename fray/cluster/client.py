@@ -39,7 +39,7 @@ from fray.cluster.types import (
 from fray.errors import FrayError, InvalidRequestError
 from fray.ids import AttemptId, JobId, Namespace
 from fray.runtime.jsoncodec import json_dumps
-from fray.runtime.serialization import dumps
+from fray.runtime.serialization import dumps_call
 from fray.runtime.tasks import Scope
 
 if TYPE_CHECKING:
@@ -162,6 +162,8 @@ class AsyncFrayCluster(AsyncCluster):
         if not requests:
             raise InvalidRequestError("a group needs at least one job")
         for request in requests:
+            if not isinstance(request, JobRequest):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"what is launched is a JobRequest, not {request!r}")
             request.validate()
         specs = [await self._spec_of(request, group) for request in requests]
         group_spec = None
@@ -207,8 +209,10 @@ class AsyncFrayCluster(AsyncCluster):
             return Program(command=(binary.command, *binary.args))
         called = entry.callable_entrypoint
         assert called is not None
-        payload = dumps(
-            (called.callable, tuple(called.args), dict(called.kwargs)),
+        payload = dumps_call(
+            called.callable,
+            tuple(called.args),
+            called.kwargs,
             what=f"the entrypoint of job {request.name!r}",
         )
         return Program(blob=await self.blobs.put(pack(payload)))

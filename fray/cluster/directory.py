@@ -19,6 +19,7 @@ from fray.actor.directory import (
     Located,
     Registration,
 )
+from fray.cluster.actor_resources import resources_of
 from fray.cluster.blobs import pack
 from fray.cluster.control import (
     ACTORS_NAMESPACE,
@@ -31,7 +32,6 @@ from fray.cluster.control import (
 )
 from fray.cluster.controller.commands import SubmitJobs
 from fray.cluster.controller.specs import ActorRole, JobSpec, Program
-from fray.cluster.types import ResourceConfig
 from fray.cluster.worker.taskfile import HostedActor
 from fray.errors import (
     ActorNotFoundError,
@@ -46,7 +46,6 @@ from fray.runtime.jsoncodec import json_dumps
 from fray.runtime.tasks import Scope
 
 if TYPE_CHECKING:
-    from fray.actor.options import ActorOptions
     from fray.actor.system import ActorSystem
     from fray.cluster.identity import Identity
     from fray.runtime.peer import Peer
@@ -250,7 +249,7 @@ class ClusterDirectory:
             user=me.user,
             namespace=Namespace(spec.namespace),
             program=Program(blob=await self._blobs.put(pack(spec.payload))),
-            resources=_resources(options),
+            resources=resources_of(options),
             max_retries_failure=options.max_restarts,
             parent=JobId(me.job_id) if me.is_task else None,
             detached=options.lifetime == "detached",
@@ -297,22 +296,6 @@ def import_hints() -> dict[str, str]:
 def _own(path: str) -> bool:
     """Whether a path is the interpreter's own: a task has its own interpreter's."""
     return any(Path(path).is_relative_to(prefix) for prefix in (sys.prefix, sys.base_prefix))
-
-
-def _resources(options: ActorOptions) -> ResourceConfig:
-    if options.resources is not None:
-        return options.resources
-    ram = options.memory or "0"
-    if options.tpu:
-        return ResourceConfig.with_tpu(options.tpu, preemptible=options.preemptible)
-    if options.num_gpus:
-        return ResourceConfig.with_gpu(
-            count=options.num_gpus,
-            cpu=options.num_cpus,
-            ram=ram,
-            preemptible=options.preemptible,
-        )
-    return ResourceConfig.with_cpu(cpu=options.num_cpus, ram=ram, preemptible=options.preemptible)
 
 
 __all__ = ["OBITUARY_WAIT_S", "RENEW_S", "ClusterDirectory", "import_hints", "job_name"]

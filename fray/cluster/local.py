@@ -180,6 +180,8 @@ async def open_local(
 
 
 def _check_workers(max_workers: int) -> int:
+    if isinstance(max_workers, bool) or not isinstance(max_workers, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"max_workers is a whole number, not {max_workers!r}")
     if max_workers < 1:
         raise InvalidRequestError(f"max_workers must be at least 1, not {max_workers}")
     return max_workers

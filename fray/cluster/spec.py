@@ -78,7 +78,10 @@ def parse_spec(spec: str) -> ClusterSpec:
         host, port = split_address(address)
         return ClusterSpec("fray", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     if kind in ("local", "ray") and not separator:
-        return ClusterSpec(kind, "", options)
+        parsed = ClusterSpec(kind, "", options)
+        if kind == "local":
+            parsed.local_options()  # raises what is wrong with them
+        return parsed
     raise InvalidRequestError(
         f"{spec!r} is no cluster: write fray://host[:port], local[?use_processes=1&max_workers=4] "
         "or ray[?namespace=…]"

@@ -51,15 +51,47 @@ class MethodOptions:
     timeout_s: float | None = None
 
     def __post_init__(self) -> None:
-        if self.retries < 0:
-            raise ValueError(f"retries must be at least 0, not {self.retries}")
+        check_retries(self.retries)
         if self.retries and not self.idempotent:
             raise ValueError(
                 "retries need idempotent=True: fray repeats a call that may have run only where "
                 "running it twice does no harm"
             )
-        if self.timeout_s is not None and self.timeout_s <= 0:
-            raise ValueError(f"timeout must be positive, not {self.timeout_s}")
+        check_timeout(self.timeout_s)
+
+
+def check_timeout(timeout_s: float | None) -> None:
+    """Checks a call's time limit.
+
+    Args:
+        timeout_s: In seconds, > 0; None for none.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is not positive.
+    """
+    if timeout_s is None:
+        return
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"timeout is a number of seconds, not {timeout_s!r}")
+    if not timeout_s > 0:  # nan is not, either
+        raise ValueError(f"timeout must be positive, not {timeout_s}")
+
+
+def check_retries(retries: int) -> None:
+    """Checks how often a call may be repeated.
+
+    Args:
+        retries: At least 0.
+
+    Raises:
+        TypeError: It is no whole number.
+        ValueError: It is negative.
+    """
+    if isinstance(retries, bool) or not isinstance(retries, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"retries is a whole number, not {retries!r}")
+    if retries < 0:
+        raise ValueError(f"retries must be at least 0, not {retries}")
 
 
 DEFAULT_OPTIONS = MethodOptions()

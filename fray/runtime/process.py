@@ -233,6 +233,8 @@ class Process:
             try:
                 self.loop.call_soon_threadsafe(self._run_posted)
             except RuntimeError:
+                self._posted.clear()  # or the next one would wait for what never runs
+                self._post_armed = False
                 raise RuntimeError(f"{self.label} has shut down") from None
 
     def _run_posted(self) -> None:

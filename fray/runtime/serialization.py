@@ -27,7 +27,12 @@ import orjson
 from fray.errors import PayloadError
 from fray.runtime.arrays import ARRAY_CLASSES, reduce_array
 from fray.runtime.payload import Codec, Payload
-from fray.runtime.unpicklable import Culprit, find_culprit, find_culprit_argument
+from fray.runtime.unpicklable import (
+    Culprit,
+    find_culprit,
+    find_culprit_argument,
+    find_culprit_call,
+)
 
 if TYPE_CHECKING:
     from fray.runtime.transport import Buffer
@@ -183,6 +188,29 @@ def dumps_arguments(
         raise _unpicklable(find_culprit_argument(args, kwargs, exc)) from exc
 
 
+def dumps_call(
+    fn: object, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, what: str
+) -> Payload:
+    """Serializes what is to be called together with its arguments: ``(fn, args, kwargs)``.
+
+    Args:
+        fn: A function or class.
+        args: The positional arguments; an error counts them from 1.
+        kwargs: The keyword arguments.
+        what: What ``fn`` is, for error messages ("the entrypoint of job 'train'").
+
+    Raises:
+        PayloadError: It or an argument cannot be pickled; the message says which.
+        MemoryError: There is not enough memory for them.
+    """
+    try:
+        return _PICKLERS.dump((fn, args, dict(kwargs)), None)
+    except MemoryError:
+        raise
+    except Exception as exc:
+        raise _unpicklable(find_culprit_call(fn, args, kwargs, what, exc)) from exc
+
+
 def _unpicklable(culprit: Culprit) -> PayloadError:
     return PayloadError(
         f"{culprit.path}: {culprit.reason}. Send what it is made from instead, make it inside the "
@@ -257,5 +285,6 @@ __all__ = [
     "Allocate",
     "dumps",
     "dumps_arguments",
+    "dumps_call",
     "loads",
 ]

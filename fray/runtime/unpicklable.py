@@ -72,6 +72,26 @@ def find_culprit_argument(
     return search.descend((args, dict(kwargs)), "arguments", exc)
 
 
+def find_culprit_call(
+    fn: object, args: tuple[Any, ...], kwargs: Mapping[str, Any], what: str, exc: Exception
+) -> Culprit:
+    """Finds what cannot be pickled of a callable and its arguments.
+
+    Args:
+        fn: What is to be called.
+        args: The positional arguments.
+        kwargs: The keyword arguments.
+        what: What is to be called, for people.
+        exc: What pickling them raised.
+    """
+    failure = _Search().failure(fn)
+    if failure is not None:
+        return find_culprit(fn, what, failure)
+    path, reason = find_culprit_argument(args, kwargs, exc)
+    first, arrow, rest = path.partition(" → ")
+    return Culprit(f"{first} of {what}{arrow}{rest}", reason)
+
+
 class _Search:
     def __init__(self) -> None:
         self._trials_left = TRIALS_MAX
@@ -246,4 +266,5 @@ __all__ = [
     "Culprit",
     "find_culprit",
     "find_culprit_argument",
+    "find_culprit_call",
 ]

@@ -14,6 +14,7 @@ from fray.actor.system import ActorSystem
 from fray.cluster.base import AsyncCluster, LogLine
 from fray.cluster.blobs import pack
 from fray.cluster.control import (
+    CONTROL_TIMEOUT_S,
     AgentApi,
     BlobsApi,
     FleetApi,
@@ -36,7 +37,7 @@ from fray.cluster.types import (
     TaskStatus,
     TpuConfig,
 )
-from fray.errors import FrayError, InvalidRequestError
+from fray.errors import ClusterUnavailable, FrayError, InvalidRequestError
 from fray.ids import AttemptId, JobId, Namespace
 from fray.runtime.jsoncodec import json_dumps
 from fray.runtime.serialization import dumps_call
@@ -50,6 +51,9 @@ log = logging.getLogger(__name__)
 
 WAIT_S = 20.0
 """How long one question for a job's end waits; then it is asked again."""
+
+OPEN_TIMEOUT_S = 5.0
+"""How long a controller may take to answer a driver for the first time."""
 
 SESSION_TTL_S = 60.0
 """A driver's actors end a minute after its last sign of life; it gives four in that time."""
@@ -87,6 +91,7 @@ class AsyncFrayCluster(AsyncCluster):
         self._process = process
         self._owns_process = owns_process
         self._session_ttl_s = session_ttl_s
+        self._is_open = False
         # The callers of the controller need a system, and the system needs its directory.
         plain = ActorSystem(process, None, namespace="")
         self._plain = plain
@@ -124,7 +129,14 @@ class AsyncFrayCluster(AsyncCluster):
             ClusterUnavailable: It does not answer.
             ConnectionRefused: It does not let us in.
         """
-        self.local = (await self.sessions.facts()).local
+        # A task may begin while the controller starts again; a driver's user wants to be told.
+        timeout_s = CONTROL_TIMEOUT_S if self.identity.is_task else OPEN_TIMEOUT_S
+        door = control(SessionsApi, self._plain, self._address, "sessions", timeout_s=timeout_s)
+        try:
+            self.local = (await door.facts()).local
+        except ClusterUnavailable as exc:
+            raise no_answer(self._address, exc) from exc
+        self._is_open = True
         self._directory.attach(self.system)
         if self.identity.session_id:
             await self.sessions.renew(self.identity.session_id, self._session_ttl_s)
@@ -145,7 +157,7 @@ class AsyncFrayCluster(AsyncCluster):
         try:
             async with asyncio.timeout(2.0):
                 await self._directory.close()
-                if self.identity.session_id:
+                if self._is_open and self.identity.session_id:
                     await self.sessions.end(self.identity.session_id)
         except (FrayError, TimeoutError) as exc:  # leases end by themselves
             _note(exc)
@@ -363,6 +375,25 @@ def _info(report: JobReport) -> JobInfo:
     )
 
 
+def no_answer(address: str, exc: BaseException) -> ClusterUnavailable:
+    """What is told where no controller answers.
+
+    Args:
+        address: Where it should be.
+        exc: What went wrong.
+    """
+    told = str(exc)
+    reason: BaseException | None = exc
+    while reason is not None:
+        if isinstance(reason, OSError) and reason.errno is not None:
+            told = os.strerror(reason.errno) if reason.errno > 0 else str(reason.strerror)
+        reason = reason.__cause__
+    return ClusterUnavailable(
+        f"no cluster answers at {address} ({told}). Is it up, and is that its address? `fray up` "
+        "starts one on this machine; FRAY_CLUSTER_SPEC says which one programs use"
+    )
+
+
 def token_of(environ: Mapping[str, str] = os.environ, *, token_file: str = "") -> str:
     """The token for a cluster.
 
@@ -384,4 +415,4 @@ def token_of(environ: Mapping[str, str] = os.environ, *, token_file: str = "") -
         raise InvalidRequestError(f"the token file {path} cannot be read: {exc.strerror}") from exc
 
 
-__all__ = ["AsyncFrayCluster", "token_of"]
+__all__ = ["OPEN_TIMEOUT_S", "AsyncFrayCluster", "no_answer", "token_of"]

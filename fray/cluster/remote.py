@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from fray.cluster.addresses import split_address
 from fray.cluster.base import SyncCluster
-from fray.cluster.client import AsyncFrayCluster, token_of
+from fray.cluster.client import OPEN_TIMEOUT_S, AsyncFrayCluster, no_answer, token_of
 from fray.cluster.connect import JOB_LOOKUP_TIMEOUT_S, open_cluster
 from fray.cluster.home import find_home_by_address
+from fray.errors import InvalidRequestError
 from fray.runtime.loopthread import LoopThread
 
 if TYPE_CHECKING:
@@ -38,9 +41,23 @@ async def open_remote(
     if not environ.get("FRAY_TOKEN_FILE"):
         home = find_home_by_address(address)
         token_file = str(home.token_path) if home is not None else ""
-    token = token_of(environ, token_file=token_file)
+    try:
+        token = token_of(environ, token_file=token_file)
+    except InvalidRequestError:
+        await _check_answers(address)  # a cluster that is not up needs no token
+        raise
     timeout_s = JOB_LOOKUP_TIMEOUT_S if identity.is_task else 0.0
     return await open_cluster(address, token, identity, lookup_timeout_s=timeout_s)
+
+
+async def _check_answers(address: str) -> None:
+    host, port = split_address(address)
+    try:
+        async with asyncio.timeout(OPEN_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except OSError as exc:
+        raise no_answer(address, exc) from exc
+    writer.close()
 
 
 class FrayCluster(SyncCluster):

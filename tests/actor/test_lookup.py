@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 import fray
 from fray.cluster import LocalCluster
-from fray.errors import ActorNotFoundError
+from fray.errors import ActorNotFoundError, NameTakenError
 from fray.rpc import FrayActorServer, fray_resolver
 
 if TYPE_CHECKING:
@@ -22,6 +23,19 @@ class Parrot:
 
     def speak(self) -> str:
         return self.words
+
+
+@fray.actor
+class Flag:
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    async def set(self) -> None:
+        self._event.set()
+
+    @fray.method(concurrent=True)
+    async def wait(self) -> None:
+        await self._event.wait()
 
 
 @pytest.fixture
@@ -67,3 +81,32 @@ async def test_on_a_loop_awaiting_what_was_looked_up_tells_it() -> None:
         with pytest.raises(ActorNotFoundError, match="'parrot'"):
             await cluster.resolver.lookup_async("parrot")
         await server.shutdown_async()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_exclusive_name_of_an_actor_that_is_being_made_is_given_to_nobody_else() -> None:
+    @fray.actor
+    class Slow:
+        def __init__(self, begin: str, go_on: str) -> None:
+            resolver = fray_resolver()
+            resolver.lookup(begin).set()
+            resolver.lookup(go_on).wait()
+
+        def speak(self) -> str:
+            return "at last"
+
+    server = FrayActorServer(fray_resolver())
+    for name in ("begun", "may-go-on"):
+        server.register(name, Flag())
+    slow = Slow.options(name="slow").remote("begun", "may-go-on")
+    fray_resolver().lookup("begun").wait()
+    with pytest.raises(NameTakenError, match="'slow' cannot be registered"):
+        server.register("slow", Parrot())
+    with pytest.raises(NameTakenError, match="'slow' belongs to the actor of job"):
+        Parrot.options(name="slow").remote()
+    fray_resolver().lookup("may-go-on").set()
+    assert slow.speak() == fray_resolver().lookup("slow").speak() == "at last"
+    slow.stop().result()
+    server.register("slow", Parrot())
+    assert fray_resolver().lookup("slow").speak() == "hello"
+    server.shutdown()

@@ -77,6 +77,7 @@ class Names:
 
     async def register(self, claim: NameClaim) -> None:
         """See `NamesApi.register`."""
+        self._refuse_promised(claim)
         previous = HELD_BEFORE if self._was_its_own(claim) else None
         while (refused := self._register(claim, previous)) is not None:
             if refused.retry_at is None:
@@ -169,6 +170,18 @@ class Names:
         if claim.namespace == ACTORS_NAMESPACE:  # an id is never used twice
             return True
         return self._book.any_job_of_actor(ActorId(claim.endpoint.actor_id)) in self._older_jobs
+
+    def _refuse_promised(self, claim: NameClaim) -> None:
+        """An actor that is being made has its exclusive name from its admission on."""
+        promised = self._book.actor_to_be(claim.namespace, claim.name)
+        if promised is None or promised == claim.endpoint.actor_id:
+            return
+        job_id = self._book.job_of_actor(promised)
+        if job_id is not None:
+            raise NameTakenError(
+                f"{claim.name!r} cannot be registered: the name belongs to the actor of job "
+                f"{job_id}; choose another, or stop that one"
+            )
 
     def _register(self, claim: NameClaim, previous: Epoch | None) -> Refused | None:
         endpoint = claim.endpoint

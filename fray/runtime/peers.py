@@ -114,19 +114,25 @@ class Peers:
             call: The call.
         """
         peer = self._by_process.get(process_id) if process_id else self._by_address.get(address)
-        if peer is not None and peer.is_open:
+        if (
+            self._dials and address in self._dials
+        ):  # behind what waits, also when it has just opened
+            self._join(self._dials[address], target, call)
+        elif peer is not None and peer.is_open:
             peer.send(target, call)
         elif self._closed:
             self._fail(call, "this process is shutting down")
         elif not address:
             self._fail(call, f"process {process_id} is not connected and has no address")
         else:
-            dial = self._dials.get(address)
-            if dial is None:
-                dial = self._dials[address] = _Dial(process_id, address)
-                self._scope.spawn(self._dial(dial), name=f"dial {address}")
-            call.carrier = dial
-            dial.waiting.append((target, call))
+            dial = self._dials[address] = _Dial(process_id, address)
+            self._scope.spawn(self._dial(dial), name=f"dial {address}")
+            self._join(dial, target, call)
+
+    @staticmethod
+    def _join(dial: _Dial, target: str, call: OutgoingCall) -> None:
+        call.carrier = dial
+        dial.waiting.append((target, call))
 
     def accept(self, link: Link) -> LinkHandler:
         """Takes a link that somebody else dialled.

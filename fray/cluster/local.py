@@ -7,6 +7,7 @@ where nothing about them needs a process; CPUs are oversubscribed and accelerato
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import shutil
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("fray")
 
 MAX_WORKERS = 4
+
+STOP_TIMEOUT_S = 20.0
+"""So long everything on the cluster may take to end."""
 
 
 class _Embedded:
@@ -104,9 +108,23 @@ class _Embedded:
     def stop(self) -> None:
         """Ends everything that was started here, and removes its files."""
         try:
-            self._thread.run(self._stop, timeout_s=20.0)
-        except (RuntimeError, TimeoutError) as exc:  # what is left ends with this process
-            log.warning("the local cluster did not end in order: %s", exc or "it took too long")
+            self._thread.run(self._stop, timeout_s=STOP_TIMEOUT_S)
+        except (RuntimeError, TimeoutError) as exc:
+            _tell_of_disorder(exc)
+        finally:
+            self._remove()
+
+    async def stop_async(self) -> None:
+        """As `stop`, from the loop on which actors run that have to be stopped."""
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self._thread.run_async(self._stop)
+        except (RuntimeError, TimeoutError) as exc:
+            _tell_of_disorder(exc)
+        finally:
+            self._remove()
+
+    def _remove(self) -> None:
         self._thread.stop()
         shutil.rmtree(self._home, ignore_errors=True)
 
@@ -119,6 +137,11 @@ class _Embedded:
             self._system.close()
         if self._process is not None:
             await self._process.close()
+
+
+def _tell_of_disorder(exc: Exception) -> None:
+    """What is left ends with this process."""
+    log.warning("the local cluster did not end in order: %s", str(exc) or "it took too long")
 
 
 async def _open_driver(
@@ -176,7 +199,7 @@ async def open_local(
         finally:
             await cluster.close()
     finally:
-        embedded.stop()
+        await embedded.stop_async()
 
 
 def _check_workers(max_workers: int) -> int:

@@ -71,6 +71,19 @@ class LoopThread:
             future.cancel()
             raise
 
+    async def run_async(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Runs a coroutine on the loop and awaits it on another, which goes on meanwhile.
+
+        Args:
+            make: Makes the coroutine. It is cancelled when the caller is.
+
+        Raises:
+            RuntimeError: The thread has ended.
+        """
+        if self._loop is None or not self._thread.is_alive():
+            raise RuntimeError(f"the thread {self._name} has ended")
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), self._loop))
+
     def stop(self, timeout_s: float = 5.0) -> bool:
         """Ends the loop and the thread. May be called twice.
 

@@ -149,7 +149,7 @@ class WebSocketLink(asyncio.BufferedProtocol):
         Raises:
             LocalProtocolError: The message is longer than `MESSAGE_BYTES_MAX`.
         """
-        if self.state is not _OPEN:
+        if self.state is not _OPEN or self._transport.is_closing():  # the second: a write failed
             return False
         nbytes = 0
         for part in parts:

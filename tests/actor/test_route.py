@@ -136,3 +136,12 @@ async def test_calls_made_while_an_earlier_one_is_sent_again_start_after_it():
         await resolver.register_async("moved", real)
         calls += [handle.put.remote(number) for number in range(1, 4)]
         assert (await asyncio.gather(*calls))[-1] == [0, 1, 2, 3]
+
+
+async def test_actor_is_stopped_at_once_after_it_was_asked_for_and_may_be_stopped_again():
+    async with fray.connect("local"):
+        actor = Spoiler.remote()
+        await actor.kill()
+        await actor.stop()
+        with pytest.raises(ActorDied, match="its handle stopped it"):
+            await actor.spoil.remote(np.ones(1))

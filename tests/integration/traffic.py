@@ -119,6 +119,7 @@ def unwrap(number: int, value: Any) -> bytes:
     return bytes(value)
 
 
+@fray.actor
 class Mirror:
     """Checks what it is sent. Its plain and its async methods take turns."""
 
@@ -248,7 +249,7 @@ async def drive(number: int, address: str, token: str, rounds: int, shape: Shape
     server = FrayActorServer(connection.resolver)
     await server.register_async(me, mirror)
     mine = f"actor-{number}"
-    await fray.actor(name=mine)(Mirror).remote(mine, shape)
+    await Mirror.options(name=mine).remote(mine, shape)
     actors = ["actor-1", "actor-2"]
     everybody = [*actors, me, other]
 

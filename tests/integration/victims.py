@@ -22,6 +22,7 @@ from tests.integration.real_cluster import until
 FOR_EVER_S = 3600.0
 
 
+@fray.actor
 class Victim:
     """Tells its pid, and can be busy in every way in which a method can."""
 
@@ -135,8 +136,8 @@ async def drive(address: str, token: str, session_ttl_s: float, files: list[str]
     identity = Identity("tester", "test", session_id=f"d-{os.getpid()}")
     connection = await open_cluster(address, token, identity, session_ttl_s=session_ttl_s)
     CURRENT_SYSTEM.set(connection.system)
-    mine = fray.actor(name="mine")(Victim).remote()
-    theirs = fray.actor(name="theirs", lifetime="detached")(Victim).remote()
+    mine = Victim.options(name="mine").remote()
+    theirs = Victim.options(name="theirs", lifetime="detached").remote()
     entrypoint = Entrypoint.from_callable(tick, args=files)
     job_id = await connection.launch(JobRequest(name="ticking", entrypoint=entrypoint))
     print(await mine.pid.remote(), await theirs.pid.remote(), job_id, flush=True)

@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -413,3 +414,19 @@ async def test_a_link_survives_the_close_of_its_door_until_the_transport_closes(
     await near.until(lambda: near.messages)
     await pair.acceptor.close()
     assert isinstance(await near.until_lost(), ConnectionResetError)
+
+
+async def test_nothing_is_written_after_a_write_has_failed(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+):
+    hall = Hall()
+    near = await dial(pair.dialler, await hall.open(pair))
+    far = await hall.arrival()
+    raw = far.link._transport.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    far.link.abort()
+    await asyncio.sleep(0)  # the connection is reset now, and near's loop has not looked yet
+    for _ in range(20):
+        near.link.send([b"x"])
+    await near.until(lambda: near.lost)
+    assert "socket.send() raised exception" not in caplog.text

@@ -116,6 +116,15 @@ async def test_name_of_somebody_who_is_heard_again_is_not_given_away(controllers
     assert endpoint == other.endpoint
 
 
+async def test_actor_that_has_ended_need_not_be_stopped(controllers: Controllers):
+    names = await controllers.start()
+    job_id = await controllers.submit_actor("x")
+    await controllers.book.commit(StopJob(job_id, "told to", 0.0))
+    key = ActorKey(ACTORS_NAMESPACE, actor_id="a-x")
+    assert await names.stop_actor(key, grace_s=5.0)
+    assert not await names.stop_actor(ActorKey("ns", actor_id="a-nobody"), grace_s=5.0)
+
+
 async def test_look_up_of_an_actor_that_ends_before_it_is_ready_ends_too(controllers: Controllers):
     names = await controllers.start()
     job_id = await controllers.submit_actor("x")

@@ -144,9 +144,11 @@ class Names:
             if not found:
                 raise ActorNotFoundError(f"no actor is registered as {key.name!r}")
             actor_id = found[0].actor_id
-        job_id = self._book.job_of_actor(ActorId(actor_id))
+        job_id = self._book.any_job_of_actor(ActorId(actor_id))
         if job_id is None:
             return False
+        if self._book.ledger.job(job_id).status.finished():
+            return True  # it has ended already
         await self._book.commit(StopJob(job_id, "its handle stopped it", grace_s))
         await self._book.changed.until(
             lambda: self._book.ledger.job(job_id).status.finished(), grace_s + STOP_WAIT_S

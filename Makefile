@@ -13,6 +13,8 @@ ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundl
 export UV_SYSTEM_CERTS ?= true
 endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS ?= 1
+# Jobs, actors and commands are interpreters of their own: none is to compile all libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench clean

@@ -186,12 +186,16 @@ class SimAttempt:
         if heard_at is not None and heard_at <= now:
             self._heard_at = max(self._heard_at, heard_at)
         left_s = self._heard_at + self.spec.lease_s - now
-        if left_s < 0:
-            self.stop(self.spec.stop_grace_s, "fenced")
+        if left_s < 0 and not self._host_is_frozen():
+            self.stop(max(left_s + self.spec.stop_grace_s, 0.0), "fenced")
             return
         loop = self._world.loop
-        delay_s = self.host.time.virtual_delay(left_s) + LOOK_S
+        delay_s = self.host.time.virtual_delay(max(left_s, 0.0)) + LOOK_S
         loop.call_later(delay_s, self._look_at_lease, context=loop.main_lane.context.copy())
+
+    def _host_is_frozen(self) -> bool:
+        """Whether nothing runs on the host, and so no supervisor either."""
+        return all(process.frozen for process in self.host.processes.values())
 
     # ---- ending
 

@@ -19,10 +19,10 @@ from fray.cluster.controller.tree import Controller
 from fray.cluster.worker.agent import Agent
 from fray.cluster.worker.ports import PortRange
 from fray.cluster.worker.service import serve_agent
+from fray.errors import SupervisorFailed
 from fray.ids import WorkerId
 from fray.runtime.failures import explain
 from fray.testing.attempts import HostAttempts, SimAttempt
-from fray.testing.errors import SimulationError
 from fray.testing.launcher import SimLauncher
 from fray.testing.store import SimStore
 from fray.testing.tasks import runtime_of
@@ -151,14 +151,11 @@ class ControllerHost:
         """That of the present controller, or of the last one; None before the first."""
         return self._controller.book if self._controller is not None else None
 
-    async def controller(self, process: SimProcess) -> None:
-        """The controller's process: ends at SIGTERM.
+    async def controller(self, process: SimProcess) -> int:
+        """The controller's process: ends at SIGTERM. Gives the exit code: 1 if it failed for good.
 
         Args:
             process: Its simulated process.
-
-        Raises:
-            SimulationError: It failed for good, however often it was started again.
         """
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -167,16 +164,27 @@ class ControllerHost:
             facts = ClusterFacts("simulated", local=False)
             store = SimStore(process.disk, self._world.note)
             controller = Controller(runtime, store, self._home / "blobs", facts)
-            await controller.start()
+            try:
+                await controller.start()
+            except SupervisorFailed as exc:
+                self._world.note(f"the controller cannot start: {_first_line(str(exc))}")
+                return 1
             self._controller = controller
             try:
                 stopping = runtime.scope.spawn(stop.wait(), name="stop")
                 failed = controller.root.stopped
                 await asyncio.wait((stopping, failed), return_when=asyncio.FIRST_COMPLETED)
                 if controller.root.failure is not None:
-                    raise SimulationError(explain(controller.root.failure))
+                    why = _first_line(explain(controller.root.failure))
+                    self._world.note(f"the controller failed: {why}")
+                    return 1
             finally:
                 await controller.close()
+        return 0
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 __all__ = ["CONTROLLER_PORT", "ControllerHost", "WorkerHost"]

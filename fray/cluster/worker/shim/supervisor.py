@@ -305,8 +305,9 @@ class Supervisor:
         heard_at = records.read_lease(self._lease_path)
         if heard_at is not None and heard_at <= now:
             self._heard_at = max(self._heard_at, heard_at)
-        if now - self._heard_at > self._lease_s:
-            self._stop("fenced", self._grace_s)
+        left_s = self._heard_at + self._lease_s - now
+        if left_s < 0:  # the grace counts from its end: a host that was suspended may be late
+            self._stop("fenced", max(left_s + self._grace_s, 0.0))
 
     def _finish(self, survivors: list[int]) -> None:
         self._write_exit(survivors)

@@ -189,7 +189,7 @@ def test_cluster_that_does_not_answer_is_told(monkeypatch, tmp_path):
     token = tmp_path / "token"
     token.write_text("a-token-that-is-long-enough")
     monkeypatch.setenv("FRAY_TOKEN_FILE", str(token))
-    with pytest.raises(ClusterUnavailable, match="127.0.0.1:1"):
+    with pytest.raises(ClusterUnavailable, match=r"127\.0\.0\.1:1"):
         create_cluster("fray://127.0.0.1:1")
 
 

@@ -48,11 +48,11 @@ if TYPE_CHECKING:
     from fray.cluster.current import connect
 
 
-def _default_system() -> "ActorSystem":
+def _default_system(start: bool) -> "ActorSystem":
     """What actors use where nobody connected: the cluster that the environment names."""
     from fray.cluster.current import default_system
 
-    return default_system()
+    return default_system(start=start)
 
 
 def _check_resources(options: ActorOptions) -> None:

@@ -9,6 +9,7 @@ knows no cluster).
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
@@ -30,13 +31,22 @@ class DefaultSystem:
         self._lock = threading.RLock()
         self._stack: list[ActorSystem] = []
         self._chosen: ActorSystem | None = None
-        self._provider: Callable[[], ActorSystem] | None = None
+        self._provider: Callable[[bool], ActorSystem] | None = None
+        os.register_at_fork(after_in_child=self._forget)
 
-    def provide(self, provider: Callable[[], ActorSystem]) -> None:
+    def _forget(self) -> None:
+        """In a fork: its parent's connections are not its own, and somebody may hold the lock."""
+        self._lock = threading.RLock()
+        self._stack = []
+        self._chosen = None
+        CURRENT_SYSTEM.set(None)
+
+    def provide(self, provider: Callable[[bool], ActorSystem]) -> None:
         """Says who makes a system where there is none. The facade does.
 
         Args:
-            provider: Gives an open system, the same one as long as it is open.
+            provider: Gives an open system, the same one as long as it is open. Told whether it may
+                start a cluster for that.
         """
         self._provider = provider
 
@@ -66,8 +76,15 @@ class DefaultSystem:
         with self._lock:
             self._stack = [s for s in self._stack if s is not system]
 
-    def get(self) -> ActorSystem:
-        """The default system; made where there is none."""
+    def get(self, *, start: bool = True) -> ActorSystem:
+        """The default system; made where there is none.
+
+        Args:
+            start: Whether a cluster may be started for that.
+
+        Raises:
+            FrayError: There is none, and none may be started.
+        """
         with self._lock:
             open_ones = [*self._stack, self._chosen]
         for system in reversed(open_ones):
@@ -75,19 +92,26 @@ class DefaultSystem:
                 return system
         if self._provider is None:
             raise FrayError("no actor system: call fray.connect() first")
-        return self._provider()
+        return self._provider(start)
 
 
 DEFAULT_SYSTEM = DefaultSystem()
 """The one per operating-system process; connections put themselves in."""
 
 
-def current_system() -> ActorSystem:
-    """The system that the running code belongs to, else the default one."""
+def current_system(*, start: bool = True) -> ActorSystem:
+    """The system that the running code belongs to, else the default one.
+
+    Args:
+        start: Whether a cluster may be started where there is none.
+
+    Raises:
+        FrayError: There is none, and none may be started.
+    """
     system = CURRENT_SYSTEM.get()
     if system is not None and not system.closed:
         return system
-    return DEFAULT_SYSTEM.get()
+    return DEFAULT_SYSTEM.get(start=start)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from fray.actor.stream import Stream
 from fray.errors import (
     BlockingCallError,
     CallCancelled,
+    ClusterClosed,
     DeadlineExceeded,
     FrayError,
     PayloadError,
@@ -55,6 +56,8 @@ def refuse_to_block(what: str, instead: str, process: Process | None = None) -> 
     Raises:
         BlockingCallError: A loop runs on this thread.
     """
+    if process is not None:
+        check_here(process)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -66,6 +69,22 @@ def refuse_to_block(what: str, instead: str, process: Process | None = None) -> 
     raise BlockingCallError(
         f"{what} would block the event loop that runs on this thread; write `{instead}` instead"
     )
+
+
+def check_here(process: Process) -> None:
+    """Makes sure that what a call is waited for can come.
+
+    Args:
+        process: Whose loop settles the call.
+
+    Raises:
+        ClusterClosed: This operating-system process was forked from the one that made the call.
+    """
+    if not process.is_here:
+        raise ClusterClosed(
+            "this call was made by the process that this one was forked from, and only there has "
+            "it an outcome"
+        )
 
 
 class ActorFuture(Generic[T_co]):
@@ -270,6 +289,7 @@ class ActorFuture(Generic[T_co]):
                 log.exception("a callback of %s failed", self.describe())
 
     async def _wait(self) -> None:
+        check_here(self._process)
         while not self._done:
             try:
                 await self._changed()

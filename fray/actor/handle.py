@@ -191,12 +191,14 @@ class ActorHandle(Generic[T]):
         """The way to the actor, in the system that this handle belongs to.
 
         Raises:
-            ClusterClosed: That system was closed. A handle that came from elsewhere belongs to
-                none, and uses the current one.
+            ClusterClosed: That system was closed. A handle that came from elsewhere, pickled or
+                over a fork, belongs to none here and uses the current one; or there is none.
         """
         route = self._route_
         if route is None or route.system.closed:
-            system = self._system or current_system()
+            system = self._system
+            if system is None or not system.process.is_here:
+                system = current_system(start=False)
             system.check_open()
             route = self._route_ = system.route(self._key, self._label)
         return route

@@ -31,6 +31,8 @@ from fray.runtime.calls import OutgoingCall
 from fray.runtime.serialization import dumps_arguments, loads
 
 if TYPE_CHECKING:
+    import asyncio
+
     from fray.actor.directory import ActorKey, Departure, Endpoint
     from fray.actor.future import ActorFuture
     from fray.actor.system import ActorSystem
@@ -83,6 +85,7 @@ class Route:
         self._bereaved: dict[str, list[tuple[ActorFuture[Any], CallError]]] = {}
         self._watch = system.watch if self.watched else None
         self._waiting: deque[ActorFuture[Any]] = deque()  # in the order in which they were made
+        self.creation: asyncio.Future[None] | None = None  # where this system made the actor
         self._resolving = False
         self._submitted = 0
         self._turn = 0

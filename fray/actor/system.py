@@ -6,9 +6,11 @@ Which system the user's API uses is said by `fray.actor.current`.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 from fray.actor.current import CURRENT_SYSTEM
 from fray.actor.directory import ActorKey, ActorSpec
@@ -58,14 +60,20 @@ class ActorSystem:
         self.namespace = Namespace(namespace)
         self.job_id = job_id
         self.lookup_timeout_s = lookup_timeout_s
-        self.closed = False
+        self._closed = False
         self._cells: dict[str, Cell] = {}
-        self._routes: dict[ActorKey, Route] = {}
-        self._creations: dict[ActorKey, asyncio.Future[None]] = {}
-        self.watch = CallWatch(self, self._routes) if directory is not None else None
+        # Routes end with their last handle and call: programs may make actors without end.
+        self._routes: WeakValueDictionary[ActorKey, Route] = WeakValueDictionary()
+        self._routes_lock = threading.Lock()
+        self.watch = CallWatch(self) if directory is not None else None
 
     def __repr__(self) -> str:
         return f"<ActorSystem {self.process.label} namespace={self.namespace}>"
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can no longer be used: it was closed, or this is a fork of its process."""
+        return self._closed or not self.process.is_here
 
     @property
     def directory(self) -> Directory:
@@ -89,8 +97,15 @@ class ActorSystem:
         """
         found = self._routes.get(key)
         if found is None:
-            found = self._routes.setdefault(key, Route(self, key, label))
+            with self._routes_lock:
+                found = self._routes.get(key)
+                if found is None:
+                    found = self._routes[key] = Route(self, key, label)
         return found
+
+    def routes(self) -> list[Route]:
+        """The routes in use."""
+        return [route for ref in self._routes.valuerefs() if (route := ref()) is not None]
 
     def spawn(self, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Starts a task that ends with the process. On the loop only.
@@ -122,7 +137,12 @@ class ActorSystem:
         Raises:
             ClusterClosed: It was closed.
         """
-        if self.closed:
+        if not self.process.is_here:
+            raise ClusterClosed(
+                "this connection to the cluster belongs to the process that this one was forked "
+                "from; connect in this one (fray.connect(), current_cluster())"
+            )
+        if self._closed:
             raise ClusterClosed(
                 "this connection to the cluster was closed; open another (fray.connect(), "
                 "current_cluster()), and look up there what is still to be used"
@@ -136,10 +156,10 @@ class ActorSystem:
         Args:
             why: For the messages.
         """
-        self.closed = True
+        self._closed = True
         for cell in reversed(list(self._cells.values())):
             cell.kill(DeathCause(DeathKind.STOPPED, why))
-        for route in self._routes.values():
+        for route in self.routes():
             route.fail_all(why)
 
     # ---- making actors
@@ -182,13 +202,14 @@ class ActorSystem:
             key = ActorKey(namespace, actor_id=spec.actor_id)
             if options.get_if_exists:
                 key = ActorKey(namespace, name=label)
-            self.process.post(self._begin_creation, key, spec)
-        else:
-            actor_id = self.run(lambda: self.directory.create(spec))
-            key = ActorKey(namespace, actor_id=actor_id)
+            handle = ActorHandle[Any](key, label, methods_of(cls), self)
+            self.process.post(self._begin_creation, handle.route, spec)
+            return handle
+        actor_id = self.run(lambda: self.directory.create(spec))
+        key = ActorKey(namespace, actor_id=actor_id)
         return ActorHandle(key, label, methods_of(cls), self)
 
-    def _begin_creation(self, key: ActorKey, spec: ActorSpec) -> None:
+    def _begin_creation(self, route: Route, spec: ActorSpec) -> None:
         accepted: asyncio.Future[None] = self.process.loop.create_future()
 
         async def create() -> None:
@@ -197,10 +218,14 @@ class ActorSystem:
             except FrayError as exc:
                 accepted.set_exception(exc)
                 accepted.exception()  # told by `created`, to everybody who asks
+            except BaseException as exc:  # nobody waits for it in vain
+                accepted.set_exception(FrayError(f"{spec.label} was not made: {exc!r}"))
+                accepted.exception()
+                raise
             else:
                 accepted.set_result(None)
 
-        self._creations[key] = accepted
+        route.creation = accepted
         self.spawn(create(), f"create {spec.label}")
 
     async def created(self, key: ActorKey) -> None:
@@ -212,9 +237,9 @@ class ActorSystem:
         Raises:
             FrayError: It was refused; each caller gets this again.
         """
-        accepted = self._creations.get(key)
-        if accepted is not None:
-            await asyncio.shield(accepted)
+        route = self._routes.get(key)
+        if route is not None and route.creation is not None:
+            await asyncio.shield(route.creation)
 
     # ---- hosting actors
 

@@ -10,13 +10,12 @@ Short calls cost nothing of this but one look at a flag.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fray.errors import FrayError
 
 if TYPE_CHECKING:
-    from fray.actor.directory import ActorKey, Endpoint
+    from fray.actor.directory import Endpoint
     from fray.actor.route import Route
     from fray.actor.system import ActorSystem
 
@@ -37,16 +36,14 @@ class CallWatch:
 
     Args:
         system: Whose calls.
-        routes: Its routes; other threads may add some.
 
     Attributes:
         active: Whether it watches; if not, `begin` it when a call is sent.
     """
 
-    def __init__(self, system: ActorSystem, routes: Mapping[ActorKey, Route]) -> None:
+    def __init__(self, system: ActorSystem) -> None:
         self.active = False
         self._system = system
-        self._routes = routes
 
     def begin(self) -> None:
         """Watches until there is nothing more to watch."""
@@ -59,7 +56,7 @@ class CallWatch:
         try:
             while not self._system.closed:
                 await clock.sleep(WATCH_AFTER_S)
-                routes = [route for route in list(self._routes.values()) if route.in_flight]
+                routes = [route for route in self._system.routes() if route.in_flight]
                 if not routes:
                     return
                 await self._look(self._elsewhere(routes))
@@ -89,7 +86,7 @@ class CallWatch:
             return
         await self._system.process.clock.sleep(RESULT_GRACE_S)
         for departure in gone:
-            for route in list(self._routes.values()):
+            for route in self._system.routes():
                 route.departed(departure)
 
 

@@ -25,7 +25,7 @@ from fray.actor.current import CURRENT_SYSTEM, DEFAULT_SYSTEM, using
 from fray.cluster.base import Cluster, SyncCluster
 from fray.cluster.identity import Identity, user_name
 from fray.cluster.spec import ClusterSpec, parse_spec
-from fray.errors import ClusterError, UnsupportedError
+from fray.errors import ClusterClosed, ClusterError, UnsupportedError
 from fray.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -85,6 +85,26 @@ class _Connections:
                 return self._made[-1]
             return self.get(spec_of())
 
+    def would_start(self) -> bool:
+        """Whether `current` would start an embedded cluster."""
+        with self._lock:
+            spec = spec_of()
+            found = self._open.get(spec)
+            return (
+                CURRENT_CLUSTER.get() is None
+                and self._chosen is None
+                and not self._blocks
+                and not self._made
+                and (found is None or found.system.closed)
+                and parse_spec(spec).kind == "local"
+            )
+
+    def forget(self) -> None:
+        """In a fork: its parent's connections are not its own, and somebody may hold the lock."""
+        self._lock = threading.RLock()
+        self._open, self._made, self._blocks, self._chosen = {}, [], [], None
+        CURRENT_CLUSTER.set(None)
+
     def close(self) -> None:
         with self._lock:
             clusters, self._open = list(self._open.values()), {}
@@ -101,6 +121,7 @@ class _Connections:
 
 _CONNECTIONS = _Connections()
 atexit.register(_CONNECTIONS.close)
+os.register_at_fork(after_in_child=_CONNECTIONS.forget)
 
 
 def spec_of(environ: Mapping[str, str] = os.environ) -> str:
@@ -246,8 +267,22 @@ def close_connections() -> None:
     _CONNECTIONS.close()
 
 
-def default_system() -> ActorSystem:
-    """The actor system of the current cluster."""
+def default_system(*, start: bool = True) -> ActorSystem:
+    """The actor system of the current cluster.
+
+    Args:
+        start: Whether an embedded cluster may be started where there is none. An actor that exists
+            already is not on that one.
+
+    Raises:
+        ClusterClosed: There is none, and none may be started.
+    """
+    if not start and _CONNECTIONS.would_start():
+        raise ClusterClosed(
+            "this process is connected to no cluster, and an embedded one of its own would not "
+            f"have this actor; connect first (fray.connect(…), {SPEC_VARIABLE}). Actors of another "
+            "process's embedded cluster cannot be reached from here"
+        )
     cluster = current_cluster()
     if not isinstance(cluster, SyncCluster):
         raise UnsupportedError(f"{type(cluster).__name__} has no actors of fray's own")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator
@@ -56,6 +57,7 @@ class _Embedded:
         self._strict = strict
         self._thread = LoopThread("fray-controller")
         self._home = Path(tempfile.mkdtemp(prefix="fray-local-"))
+        self._pid = os.getpid()
         self.token = SystemClock().token(32)
         self._token_file = self._home / "token"
         write_once(self._token_file, self.token.encode())
@@ -106,7 +108,9 @@ class _Embedded:
         await self._agent.ready()
 
     def stop(self) -> None:
-        """Ends everything that was started here, and removes its files."""
+        """Ends everything that was started here, and removes its files; in a fork, nothing."""
+        if os.getpid() != self._pid:
+            return
         try:
             self._thread.run(self._stop, timeout_s=STOP_TIMEOUT_S)
         except (RuntimeError, TimeoutError) as exc:
@@ -116,6 +120,8 @@ class _Embedded:
 
     async def stop_async(self) -> None:
         """As `stop`, from the loop on which actors run that have to be stopped."""
+        if os.getpid() != self._pid:
+            return
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self._thread.run_async(self._stop)

@@ -8,11 +8,12 @@ operating-system process, as they do in tests, in the local cluster and in the s
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fray.errors import ActorUnavailable, BlockingCallError, DeathCause, DeathKind, Started
@@ -69,6 +70,7 @@ class Process:
         self.scope = Scope(label)
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self._pid = os.getpid()
         self._transport = transport
         self._bind = (host, port)
         self._advertise_host = advertise_host
@@ -212,6 +214,15 @@ class Process:
         """Whether the caller runs on this process's loop."""
         return threading.get_ident() == self._thread
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the operating-system process that made it, not a fork of that.
+
+        A fork has the memory of its parent and not its threads: nothing runs the loop, and what is
+        written to a socket there goes out in the parent's name.
+        """
+        return os.getpid() == self._pid
+
     def post(self, fn: Callable[..., object], *args: Any) -> None:
         """Runs a function on the loop: at once if this is its thread, else soon, in order.
 
@@ -222,8 +233,10 @@ class Process:
             *args: Its arguments.
 
         Raises:
-            RuntimeError: The loop has ended.
+            RuntimeError: The loop has ended, or never ran in this fork of its process.
         """
+        if not self.is_here:
+            raise RuntimeError(f"{self.label} belongs to the process that this one was forked from")
         if threading.get_ident() == self._thread:
             fn(*args)
             return
@@ -267,6 +280,7 @@ class Process:
                 "asynchronous form instead (await handle.method.remote(...))"
             )
         check_stopped()
+        context = copy_context()  # this thread's, not that of whoever woke the loop first
         finished = threading.Event()
         outcome: list[T] = []
         failure: list[BaseException] = []
@@ -285,7 +299,7 @@ class Process:
                 failure.append(RuntimeError(f"{self.label} has shut down"))
                 finished.set()
             else:
-                task.append(self.scope.spawn(work(), name="portal"))
+                task.append(self.scope.spawn(work(), name="portal", context=context))
                 task[0].add_done_callback(lambda _: finished.set())  # also if it never began
 
         self.post(begin)

@@ -236,7 +236,13 @@ class _ActorAttempt(_Local):
 
     async def begin(self, task: TaskFile, payload: bytes) -> None:
         """Makes the actor, on the driver's loop."""
-        self._home.post(lambda: self._home.scope.spawn(self._serve(task, payload), name="actor"))
+        self._home.post(self._begin, task, payload)
+
+    def _begin(self, task: TaskFile, payload: bytes) -> None:
+        if self._home.scope.closed:
+            self._tell(DeathCause(DeathKind.STOPPED, "its process is shutting down"))
+        else:
+            self._home.scope.spawn(self._serve(task, payload), name="actor")
 
     async def _serve(self, task: TaskFile, payload: bytes) -> None:
         try:

@@ -56,7 +56,7 @@ class Host:
                 await agent.ready()
                 yield
             finally:
-                await agent.close(kill=True)
+                await agent.close(kill=False)  # as one that is killed: it says no goodbye
                 system.close()
 
 

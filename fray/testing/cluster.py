@@ -30,6 +30,7 @@ from fray.cluster.identity import Identity
 from fray.cluster.resources import MILLI, Resources, parse_bytes
 from fray.testing.errors import SimulationError
 from fray.testing.hosts import CONTROLLER_PORT, ControllerHost, WorkerHost
+from fray.testing.keepalive import Keepalive
 from fray.testing.tasks import TOKEN, TaskPrograms, connected
 from fray.testing.whereabouts import Whereabouts
 
@@ -101,6 +102,7 @@ class SimCluster:
         self._home = Path(tempfile.mkdtemp(prefix="fray-sim-"))
         self._stack.callback(shutil.rmtree, self._home, ignore_errors=True)
         (self._home / "token").write_text(TOKEN)
+        self.sim.network.keepalive = Keepalive(self.sim.loop)
         self._controller = ControllerHost(self.sim, self._home / CONTROLLER)
         self.sim.host(CONTROLLER, self._controller.controller)
         self._stack.callback(self._power_off)
@@ -166,11 +168,7 @@ class SimCluster:
         return await self.cluster.poll(job_id)
 
     async def wait(self, job_id: JobId) -> JobInfo:
-        """Waits until a job has finished.
-
-        Args:
-            job_id: The job.
-        """
+        """Waits until a job has finished. See `AsyncCluster.wait_for`."""
         return await self.cluster.wait_for(job_id)
 
     async def terminate(self, job_id: JobId) -> None:
@@ -381,14 +379,11 @@ class SimCluster:
         self.sim.crash(target)
 
     def stop(self, target: SimHost | SimProcess | str) -> None:
-        """Sends SIGTERM to a process, or to all of a host. See `Simulation.stop`."""
+        """Sends SIGTERM. See `Simulation.stop`."""
         self.sim.stop(target)
 
     def restart(self, target: SimHost | SimProcess | str) -> SimHost | SimProcess:
-        """Boots a host, with its agent, or starts a process anew. See `Simulation.restart`.
-
-        An attempt is not restarted so: the cluster does that.
-        """
+        """Boots a host, with its agent, or starts an agent anew. See `Simulation.restart`."""
         return self.sim.restart(target)
 
     def freeze(self, target: SimHost | SimProcess | str) -> None:
@@ -402,7 +397,8 @@ class SimCluster:
     def partition(self, a: Hosts, b: Hosts | None = None, *, one_way: bool = False) -> Fault:
         """Cuts hosts off from each other; the test is ``"test"``, the controller ``"controller"``.
 
-        See `Simulation.partition`.
+        What is sent waits, but as in reality not for ever: kernels give links up after some
+        minutes (`fray.testing.keepalive`). See `Simulation.partition`.
         """
         return self.sim.partition(a, b, one_way=one_way)
 

@@ -23,6 +23,7 @@ from fray.testing.faults import Action, Fault, Faults, Packet, PacketKind, Rule
 from fray.testing.links import Item, LinkState, SimLink
 
 if TYPE_CHECKING:
+    from fray.testing.keepalive import Keepalive
     from fray.testing.loop import SimLoop
     from fray.testing.trace import Trace
     from fray.testing.transport import SimListener
@@ -91,6 +92,7 @@ class SimNetwork:
         hosts: All hosts by name.
         faults: The rules in force.
         messages: How many messages have arrived.
+        keepalive: Ends links on which nobody answers; None lets them wait for ever.
     """
 
     def __init__(self, loop: SimLoop, trace: Trace) -> None:
@@ -98,6 +100,7 @@ class SimNetwork:
         self.hosts: dict[str, NetworkHost] = {}
         self.faults = Faults(self._faults_changed)
         self.messages = 0
+        self.keepalive: Keepalive | None = None
         self._trace = trace
         self._random = random.Random(f"{loop.seed}/network")
         self._distances: dict[tuple[str, str], tuple[float, float]] = {}
@@ -276,6 +279,21 @@ class SimNetwork:
             link.held.clear()
             for item in items:
                 self.transmit(link, item)  # behind what is held again
+        self._look_at_links()
+
+    def _look_at_links(self) -> None:
+        if self.keepalive is not None:
+            ends = [end for link in self._links for end in (link, link.peer)]
+            self.keepalive.look(ends, self._is_cut)
+
+    def _is_cut(self, link: SimLink) -> bool:
+        """Whether packets of this end, or their acknowledgements, do not get through."""
+        here, there = link.owner.host_name, link.peer.owner.host_name
+        return not self.hosts[there].up or any(
+            rule.judge(Packet(PacketKind.MESSAGE, *way)) is not None
+            for _, rule in self.faults.partitions()
+            for way in ((here, there), (there, here))
+        )
 
     async def knock(self, src: str, dst: NetworkHost) -> bool:
         """Sends a packet there and waits for one back, as opening a TCP connection does.
@@ -347,6 +365,7 @@ class SimNetwork:
             name: Which.
         """
         self.hosts[name].up = False
+        self._look_at_links()
 
     def host_up(self, name: str) -> None:
         """A host is back, and knows nothing of what was before.
@@ -356,6 +375,7 @@ class SimNetwork:
         """
         host = self.hosts[name]
         host.up = True
+        self._look_at_links()
         now = self.loop.time()
         for link in [end for made in self._links for end in (made, made.peer)]:
             peer = link.peer

@@ -226,7 +226,8 @@ class ActorSystem:
                 accepted.set_result(None)
 
         route.creation = accepted
-        self.spawn(create(), f"create {spec.label}")
+        if not self.closed:
+            self.spawn(create(), f"create {spec.label}")
 
     async def created(self, key: ActorKey) -> None:
         """Waits until the making of an actor was accepted.

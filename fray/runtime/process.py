@@ -8,6 +8,7 @@ operating-system process, as they do in tests, in the local cluster and in the s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import threading
@@ -16,7 +17,14 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fray.errors import ActorUnavailable, BlockingCallError, DeathCause, DeathKind, Started
+from fray.errors import (
+    ActorUnavailable,
+    BlockingCallError,
+    ClusterClosed,
+    DeathCause,
+    DeathKind,
+    Started,
+)
 from fray.ids import ProcessId
 from fray.runtime.blocking import check_stopped, wait
 from fray.runtime.calls import Invocation, OutgoingCall
@@ -75,9 +83,11 @@ class Process:
         self._bind = (host, port)
         self._advertise_host = advertise_host
         self._listener: Listener | None = None
-        self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        # Each entry is a list of one, or of none once somebody has taken what was in it.
+        self._posted: deque[list[tuple[Callable[..., object], tuple[Any, ...]]]] = deque()
         self._post_armed = False
         self._closed = False
+        self._takes_posts = True
         self.peers = Peers(
             self.hello, clock=clock, transport=transport, cells=self.cells, scope=self.scope
         )
@@ -150,6 +160,8 @@ class Process:
         await self.scope.close()
         await self._transport.close()
         self.threads.close()
+        self._takes_posts = False
+        self._run_posted()  # the loop may end before it would come to it
 
     async def __aenter__(self) -> Process:
         await self.start()
@@ -233,27 +245,37 @@ class Process:
             *args: Its arguments.
 
         Raises:
-            RuntimeError: The loop has ended, or never ran in this fork of its process.
+            ClusterClosed: The process was closed, or this is a fork of it: the function does not
+                run.
         """
         if not self.is_here:
-            raise RuntimeError(f"{self.label} belongs to the process that this one was forked from")
+            raise ClusterClosed(
+                f"{self.label} belongs to the process that this one was forked from"
+            )
         if threading.get_ident() == self._thread:
             fn(*args)
             return
-        self._posted.append((fn, args))
+        entry = [(fn, args)]
+        self._posted.append(entry)
         if not self._post_armed:
             self._post_armed = True
             try:
                 self.loop.call_soon_threadsafe(self._run_posted)
-            except RuntimeError:
-                self._posted.clear()  # or the next one would wait for what never runs
-                self._post_armed = False
-                raise RuntimeError(f"{self.label} has shut down") from None
+            except RuntimeError:  # the loop has ended
+                self._takes_posts = self._post_armed = False
+        if not self._takes_posts:  # `close` says so and then runs what is there: or takes it not
+            with contextlib.suppress(IndexError):
+                entry.pop()
+                raise ClusterClosed(f"{self.label} has shut down")
 
     def _run_posted(self) -> None:
         self._post_armed = False
         while self._posted:
-            fn, args = self._posted.popleft()
+            entry = self._posted.popleft()
+            try:
+                fn, args = entry.pop()
+            except IndexError:  # its poster was told that it does not run
+                continue
             try:
                 fn(*args)
             except Exception as exc:  # a bug; what was posted after it must run all the same
@@ -272,6 +294,7 @@ class Process:
 
         Raises:
             BlockingCallError: This is the loop's own thread.
+            ClusterClosed: The process was closed, or is being closed.
             TimeoutError: The time is up.
         """
         if self.on_loop:
@@ -296,7 +319,7 @@ class Process:
 
         def begin() -> None:
             if self._closed:
-                failure.append(RuntimeError(f"{self.label} has shut down"))
+                failure.append(ClusterClosed(f"{self.label} has shut down"))
                 finished.set()
             else:
                 task.append(self.scope.spawn(work(), name="portal", context=context))
@@ -307,13 +330,13 @@ class Process:
             if not wait(finished, timeout_s):
                 raise TimeoutError(f"not done within {timeout_s} s")
         except BaseException:  # the time is up, Ctrl-C, a stopped job: nobody waits any more
-            if not self.loop.is_closed():
+            with contextlib.suppress(ClusterClosed):  # which has cancelled it
                 self.post(lambda: [t.cancel() for t in task])
             raise
         if outcome:
             return outcome[0]
         if not failure or isinstance(failure[0], asyncio.CancelledError):
-            raise RuntimeError(f"{self.label} has shut down")
+            raise ClusterClosed(f"{self.label} has shut down")
         raise failure[0]
 
 

@@ -57,6 +57,7 @@ class Resolver(Protocol):
             A handle, which finds the actor again when it restarts or moves.
 
         Raises:
+            ValueError: The name is empty, or no string.
             ActorNotFoundError: Nobody has this name. Inside a job the look-up first waits for it
                 for ``lookup_timeout_s`` (30 s), since members of a group start together.
         """
@@ -175,6 +176,7 @@ class SystemResolver:
         from fnmatch import fnmatchcase
 
         system = self.system
+        check_name(name)
         found = await system.directory.list(self.namespace, _literal_prefix(name))
         handles = {
             endpoint.actor_id: ActorHandle[Any](
@@ -189,8 +191,9 @@ class SystemResolver:
         self, name: str, endpoint: ActorEndpoint, ttl_seconds: int = 60
     ) -> None:
         """The asynchronous `register`."""
-        if not name:
-            raise ValueError("an actor's name is not empty")
+        check_name(name)
+        if not isinstance(endpoint, ActorEndpoint):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"endpoint is an ActorEndpoint, not {endpoint!r}")
         if ttl_seconds <= 0:
             raise ValueError(f"ttl_seconds must be positive, not {ttl_seconds}")
         await self.system.directory.register(
@@ -205,17 +208,34 @@ class SystemResolver:
 
     async def list_actors_async(self, prefix: str = "") -> list[ActorEndpoint]:
         """The asynchronous `list_actors`."""
+        if not isinstance(prefix, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"prefix is a string, not {prefix!r}")
         found = await self.system.directory.list(self.namespace, prefix)
         return [_to_public(name, endpoint) for name, endpoint in found]
 
     # ---- inside
 
     def _by_name(self, system: ActorSystem, name: str) -> ActorHandle[Any]:
+        check_name(name)
         return ActorHandle(ActorKey(self.namespace, name=name), name, None, system)
 
     def _blocking(self, what: str, make: Callable[[], Any]) -> Any:
         refuse_to_block(f"resolver.{what}(…)", f"await resolver.{what}_async(…)")
         return self.system.run(make)
+
+
+def check_name(name: str, *, what: str = "an actor's name") -> None:
+    """Checks a name.
+
+    Args:
+        name: The name.
+        what: What it names, for the error.
+
+    Raises:
+        ValueError: It is empty, or no string.
+    """
+    if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{what} is a string that is not empty, not {name!r}")
 
 
 def _literal_prefix(pattern: str) -> str:
@@ -258,7 +278,9 @@ def fray_resolver(namespace: Namespace | None = None) -> SystemResolver:
         namespace: Where names are looked up; None for ``FRAY_NAMESPACE``, else the connection's
             own, which everything that it launches inherits.
     """
+    if namespace is not None:
+        check_name(namespace, what="a namespace")
     return SystemResolver(None, namespace)
 
 
-__all__ = ["ActorEndpoint", "Resolver", "SystemResolver", "fray_resolver"]
+__all__ = ["ActorEndpoint", "Resolver", "SystemResolver", "check_name", "fray_resolver"]

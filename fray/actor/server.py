@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fray.actor.decorator import options_of
 from fray.actor.directory import Endpoint, Registration
 from fray.actor.future import refuse_to_block
-from fray.actor.resolver import SystemResolver
+from fray.actor.resolver import SystemResolver, check_name
 from fray.actor.system import ActorSystem, cell_options
 from fray.errors import DeathCause, DeathKind, FrayError
 from fray.ids import ActorId
@@ -53,6 +53,8 @@ class FrayActorServer:
         self._cells: dict[str, Cell] = {}
         self._stopped = threading.Event()
         self._own_address = ""
+        if not 0 <= port < 65536:
+            raise ValueError(f"port is between 0 and 65535, not {port}")
         if port:
             refuse_to_block("FrayActorServer(port=…)", "FrayActorServer(resolver)  # shared port")
             process = self._system.process
@@ -78,7 +80,8 @@ class FrayActorServer:
             Unique actor id.
 
         Raises:
-            ValueError: The name is empty.
+            ValueError: The name is empty, or no string.
+            TypeError: The metadata is something else than strings.
             NameTakenError: Somebody has the name exclusively.
             BaseException: What the class's constructor or ``on_start`` raised.
         """
@@ -89,8 +92,8 @@ class FrayActorServer:
         self, name: str, actor: Any, metadata: dict[str, str] | None = None
     ) -> ActorId:
         """The asynchronous `register`."""
-        if not name:
-            raise ValueError("an actor's name is not empty")
+        check_name(name)
+        _check_metadata(metadata or {})
         system = self._system
         system.check_open()
         cls = cast("type", actor if inspect.isclass(actor) else type(actor))
@@ -160,7 +163,10 @@ class FrayActorServer:
         """Unregisters and stops all actors, and lets `serve` return.
 
         Args:
-            grace_period: How long their present calls may take together, in seconds.
+            grace_period: How long their present calls may take together, in seconds, ≥ 0.
+
+        Raises:
+            ValueError: It is negative.
         """
         refuse_to_block("server.shutdown()", "await server.shutdown_async()")
         if not self._system.closed:
@@ -169,6 +175,8 @@ class FrayActorServer:
 
     async def shutdown_async(self, grace_period: float = 5.0) -> None:
         """The asynchronous `shutdown`."""
+        if grace_period < 0:
+            raise ValueError(f"grace_period must be 0 or more, not {grace_period}")
         if self._system.closed:  # which has ended its actors
             self._cells.clear()
         clock = self._system.process.clock
@@ -176,6 +184,14 @@ class FrayActorServer:
         for name in reversed(list(self._cells)):
             await self.unregister_async(name, max(deadline - clock.monotonic(), 0.0))
         self._stopped.set()
+
+
+def _check_metadata(metadata: Any) -> None:
+    if not isinstance(metadata, dict) or not all(
+        isinstance(text, str)
+        for text in (*metadata, *metadata.values())  # pyright: ignore[reportUnknownVariableType]
+    ):
+        raise TypeError(f"metadata is a dict of strings, not {metadata!r}")
 
 
 __all__ = ["FrayActorServer"]

@@ -16,7 +16,7 @@ class Gathered:
     """Several futures as one: await it, or block with `result`. Order is that of the arguments."""
 
     def __init__(self, futures: Sequence[Any], return_exceptions: bool) -> None:
-        self._futures = list(futures)
+        self._futures = _check_futures("fray.gather", futures)
         self._return_exceptions = return_exceptions
 
     def __repr__(self) -> str:
@@ -180,8 +180,16 @@ def _refuse_to_block(pending: list[ActorFuture[Any]], what: str, instead: str) -
         refuse_to_block(what, instead, process)
 
 
+def _check_futures(what: str, futures: Sequence[Any]) -> list[Any]:
+    for future in futures:
+        if not callable(getattr(future, "done", None)):
+            hint = f"; {what}(*futures) takes them one by one" if what == "fray.gather" else ""
+            raise TypeError(f"{what} takes what .remote(...) gave, not {future!r}{hint}")
+    return list(futures)
+
+
 def _check(futures: Sequence[Any], num_returns: int) -> list[Any]:
-    waiting = list(futures)
+    waiting = _check_futures("fray.wait", futures)
     if not 1 <= num_returns <= max(len(waiting), 1):
         raise ValueError(f"num_returns must be between 1 and {len(waiting)}, not {num_returns}")
     if len({id(f) for f in waiting}) != len(waiting):

@@ -184,6 +184,19 @@ class LogLine:
     attempt: int = 0
 
 
+def check_job_id(job_id: object) -> None:
+    """Checks what should be a job's id.
+
+    Args:
+        job_id: What was given.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(job_id, str):
+        raise TypeError(f"a job is named by the id that launch() gave, not by {job_id!r}")
+
+
 class AsyncCluster(abc.ABC):
     """A cluster, asynchronously. Methods mean what they mean in `Cluster`.
 
@@ -213,6 +226,10 @@ class AsyncCluster(abc.ABC):
         """See `Cluster.launch_group`."""
         if reservation_id is not None:
             raise self._no_reservations()
+        if not isinstance(requests, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a group is launched from a list of JobRequests, not {requests!r}")
+        if not isinstance(group, JobGroupConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"group is a JobGroupConfig, not {group!r}")
         return await self._launch(list(requests), group)
 
     @abc.abstractmethod
@@ -263,7 +280,11 @@ class AsyncCluster(abc.ABC):
         self, job_id: JobId | Sequence[JobId], raise_on_failure: bool = False
     ) -> JobInfo | list[JobInfo]:
         """See `Cluster.wait`."""
+        if not isinstance(job_id, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+            check_job_id(job_id)
         ids = [job_id] if isinstance(job_id, str) else list(job_id)
+        for one in ids:
+            check_job_id(one)
         infos = [await self.wait_for(JobId(one)) for one in ids]
         failed = [i for i in infos if i.status in (JobStatus.FAILED, JobStatus.STOPPED)]
         if raise_on_failure and failed:
@@ -394,4 +415,4 @@ class SyncCluster:
         return self._backend.get_namespace()
 
 
-__all__ = ["AsyncCluster", "Cluster", "LogLine", "SyncCluster"]
+__all__ = ["AsyncCluster", "Cluster", "LogLine", "SyncCluster", "check_job_id"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fray.actor.system import ActorSystem
-from fray.cluster.base import AsyncCluster, LogLine
+from fray.cluster.base import AsyncCluster, LogLine, check_job_id
 from fray.cluster.blobs import pack
 from fray.cluster.control import (
     CONTROL_TIMEOUT_S,
@@ -177,6 +177,7 @@ class AsyncFrayCluster(AsyncCluster):
             if not isinstance(request, JobRequest):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"what is launched is a JobRequest, not {request!r}")
             request.validate()
+            _check_workspace(request)
         specs = [await self._spec_of(request, group) for request in requests]
         group_spec = None
         if group is not None:
@@ -267,6 +268,7 @@ class AsyncFrayCluster(AsyncCluster):
         Raises:
             JobNotFoundError: It is unknown.
         """
+        check_job_id(job_id)
         return (await self.jobs.jobs([job_id], None))[0]
 
     async def poll(self, job_id: JobId) -> JobInfo:
@@ -275,6 +277,7 @@ class AsyncFrayCluster(AsyncCluster):
 
     async def terminate(self, job_id: JobId) -> None:
         """See `Cluster.terminate`."""
+        check_job_id(job_id)
         await self.jobs.stop(job_id, f"{self.identity.user} terminated it", STOP_GRACE_S)
 
     async def list_jobs(self) -> list[JobInfo]:
@@ -283,6 +286,7 @@ class AsyncFrayCluster(AsyncCluster):
 
     async def wait_for(self, job_id: JobId) -> JobInfo:
         """See `AsyncCluster.wait_for`."""
+        check_job_id(job_id)
         report = await self.jobs.wait(job_id, wait_s=0.0)
         if not report.status.finished():
             await self._set_blocked(True)
@@ -359,6 +363,14 @@ async def _end_of(tails: list[asyncio.Task[None]], lines: asyncio.Queue[LogLine 
 
 def _raised_by_logs(name: str, exc: BaseException) -> None:
     """A tail failed: whoever reads the lines is told at their end."""
+
+
+def _check_workspace(request: JobRequest) -> None:
+    workspace = request.environment.workspace if request.environment is not None else None
+    if workspace is not None and not os.path.isdir(workspace):
+        raise InvalidRequestError(
+            f"the workspace of job {request.name!r} is not a folder of this machine: {workspace!r}"
+        )
 
 
 def _note(exc: BaseException) -> None:

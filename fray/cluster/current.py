@@ -22,6 +22,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from fray.actor.current import CURRENT_SYSTEM, DEFAULT_SYSTEM, using
+from fray.actor.resolver import check_name
 from fray.cluster.base import Cluster, SyncCluster
 from fray.cluster.identity import Identity, user_name
 from fray.cluster.spec import ClusterSpec, parse_spec
@@ -185,6 +186,8 @@ def set_current_cluster(cluster: Cluster | None) -> None:
     Args:
         cluster: The cluster; None to go by the environment again.
     """
+    if cluster is not None and not isinstance(cluster, Cluster):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"the current cluster is what create_cluster() gives, not {cluster!r}")
     system = cluster.system if isinstance(cluster, SyncCluster) else None
     if CURRENT_CLUSTER.get() in (None, _CONNECTIONS.chosen):
         _CONNECTIONS.choose(cluster)
@@ -305,6 +308,7 @@ class connect:  # noqa: N801 - reads as a function: `async with fray.connect() a
 
     Raises:
         InvalidRequestError: The spec cannot be read.
+        ValueError: The namespace is empty, or no string.
         ClusterUnavailable: The cluster does not answer.
     """
 
@@ -316,6 +320,8 @@ class connect:  # noqa: N801 - reads as a function: `async with fray.connect() a
         fresh_namespace: bool = False,
     ) -> None:
         self._spec: ClusterSpec = parse_spec(spec or spec_of())
+        if namespace is not None:
+            check_name(namespace, what="a namespace")
         self._namespace = namespace
         self._fresh = fresh_namespace
         self._stack = contextlib.ExitStack()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +45,7 @@ class CallableEntrypoint:
         kwargs: Its keyword arguments.
 
     Raises:
-        InvalidRequestError: It cannot be called.
+        InvalidRequestError: It cannot be called, or not with these arguments.
     """
 
     callable: Callable[..., Any]
@@ -56,6 +57,21 @@ class CallableEntrypoint:
             raise InvalidRequestError(
                 f"an entrypoint must be a function or something callable, not {self.callable!r}"
             )
+        _check_given(self.args, self.kwargs)
+        self._check_call()
+
+    def _check_call(self) -> None:
+        try:
+            signature = inspect.signature(self.callable)
+        except (TypeError, ValueError):  # built in C: it will say so itself
+            return
+        try:
+            signature.bind(*self.args, **self.kwargs)
+        except TypeError as exc:
+            name = getattr(self.callable, "__name__", repr(self.callable))
+            raise InvalidRequestError(
+                f"the entrypoint cannot be called so: {exc} (it is {name}{signature})"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -94,9 +110,9 @@ class Entrypoint:
         Raises:
             InvalidRequestError: It cannot be called.
         """
-        return Entrypoint(
-            callable_entrypoint=CallableEntrypoint(c, tuple(args), dict(kwargs or {}))
-        )
+        given = _no_keywords() if kwargs is None else kwargs
+        _check_given(args, given)
+        return Entrypoint(callable_entrypoint=CallableEntrypoint(c, tuple(args), dict(given)))
 
     @staticmethod
     def from_binary(command: str, args: Sequence[str]) -> Entrypoint:
@@ -110,6 +126,13 @@ class Entrypoint:
             InvalidRequestError: The command is empty or the arguments are no list of strings.
         """
         return Entrypoint(binary_entrypoint=BinaryEntrypoint(command, args))
+
+
+def _check_given(args: object, kwargs: object) -> None:
+    if isinstance(args, str) or not isinstance(args, Sequence):
+        raise InvalidRequestError(f"args must be a list of arguments: [{args!r}]")
+    if not isinstance(kwargs, Mapping):
+        raise InvalidRequestError(f"kwargs must be a dict of arguments, not {kwargs!r}")
 
 
 def _check_arguments(args: object) -> None:

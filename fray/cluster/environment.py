@@ -60,6 +60,7 @@ class EnvironmentConfig:
             )
         _check_strings(self.pip_packages, "pip_packages")
         _check_strings(self.extras, "extras")
+        _check_mapping(self.env_vars)
         for name, value in self.env_vars.items():
             _check_variable(name, value)
 
@@ -90,6 +91,7 @@ class EnvironmentConfig:
         """
         if workspace is None and docker_image is None:
             workspace = os.getcwd()
+        _check_mapping(env_vars or {})
         inherited = {name: os.environ[name] for name in INHERITED_ENV_VARS if name in os.environ}
         return cls(
             workspace=workspace,
@@ -125,6 +127,13 @@ def create_environment(
 def _listed(values: Sequence[str] | None, what: str) -> list[str]:
     _check_strings(values or (), what)
     return list(values or ())
+
+
+def _check_mapping(variables: object) -> None:
+    if not isinstance(variables, Mapping):
+        raise InvalidRequestError(
+            f"env_vars must map names to strings, as in {{'NAME': 'value'}}; not {variables!r}"
+        )
 
 
 def _check_strings(values: object, what: str) -> None:

@@ -71,6 +71,8 @@ def parse_spec(spec: str) -> ClusterSpec:
     Raises:
         InvalidRequestError: It cannot be read; the message says what it may be.
     """
+    if not isinstance(spec, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidRequestError(f"a cluster is named by a string, not {spec!r}")
     base, _, query = spec.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     kind, separator, address = base.partition("://")

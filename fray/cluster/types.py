@@ -90,12 +90,24 @@ class JobRequest:
             InvalidRequestError: A value makes no sense; the message names it.
         """
         check_job_name(self.name)
+        _check_kind("entrypoint", self.entrypoint, Entrypoint, "Entrypoint.from_callable(f)")
+        _check_kind("resources", self.resources, ResourceConfig, "ResourceConfig(cpu=1)")
+        if self.environment is not None:
+            hint = "EnvironmentConfig.create()"
+            _check_kind("environment", self.environment, EnvironmentConfig, hint)
         self.resources.validate()
         check_budget(self.max_retries_failure, "max_retries_failure")
         check_budget(self.max_retries_preemption, "max_retries_preemption")
         if isinstance(self.ports, str):
             raise InvalidRequestError(f"ports must be a list of names: [{self.ports!r}]")
         check_port_names(tuple(self.ports))
+
+
+def _check_kind(what: str, value: object, kind: type, example: str) -> None:
+    if not isinstance(value, kind):
+        raise InvalidRequestError(
+            f"a job's {what} is of type {kind.__name__}, such as {example}; not {value!r}"
+        )
 
 
 @dataclass

@@ -15,7 +15,7 @@ from fray.cluster.types import (
 from fray.errors import InvalidRequestError
 
 
-def work(x: int, y: int = 1) -> int:
+def work(x: int = 0, y: int = 1) -> int:
     return x + y
 
 
@@ -24,7 +24,7 @@ def request(**values) -> JobRequest:
 
 
 def test_an_entrypoint_is_a_function_or_a_program():
-    function = Entrypoint.from_callable(work, args=(1,), kwargs={"y": 2})
+    function = Entrypoint.from_callable(work, args=[1], kwargs={"y": 2})
     assert function.callable_entrypoint == CallableEntrypoint(work, (1,), {"y": 2})
     assert function.binary_entrypoint is None
     program = Entrypoint.from_binary("python", ["-c", "pass"])

@@ -1,7 +1,8 @@
 """Random use of a local cluster for a minute: does every call have exactly one outcome?
 
-Run by hand: ``python -m tests.integration.soak_calls [--seconds 60] [--seed 1] [--processes]``. It
-exits with 1 if a call hung, ended twice, or ended in a way in which no call may end.
+Run by hand: ``python -m tests.integration.soak_calls [--seconds 60] [--seed 1] [--processes]``, or
+with ``--chaos`` on a real cluster, whose controller and agent are killed and started again all the
+time. It exits with 1 if a call hung, ended twice, or ended in a way in which no call may end.
 """
 
 from __future__ import annotations
@@ -15,21 +16,25 @@ import os
 import random
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fray
 from fray.errors import ActorNotFoundError, CallError, NameTakenError
+from tests.integration.real_cluster import RealCluster, driving, real_cluster
 
 PLAYERS = 40
 BLOCKING_PLAYERS = 4
 ACTORS_MAX = 10
 DRAIN_S = 30.0
 LARGE_BYTES = 3 << 20
+SLOWEST = 8
 
 METHODS = (
     *("echo", "echo", "echo_async", "sleep", "block", "sleep_beside", "relay", "large"),
@@ -109,6 +114,8 @@ class Tally:
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.wrong: list[str] = []
         self.open: dict[int, tuple[str, Any]] = {}
+        self.took: list[tuple[float, str]] = []
+        self._begun: dict[int, float] = {}
         self._ends: collections.Counter[int] = collections.Counter()
         self._next = 0
         self._lock = threading.Lock()
@@ -117,6 +124,7 @@ class Tally:
         with self._lock:
             number = self._next = self._next + 1
             self.open[number] = (what, future)
+            self._begun[number] = time.monotonic()
 
         def ended(_: Any) -> None:
             with self._lock:
@@ -131,6 +139,8 @@ class Tally:
         with self._lock:
             what, future = self.open.pop(number)
             self.outcomes[outcome] += 1
+            took_s = time.monotonic() - self._begun.pop(number)
+            self.took = sorted([*self.took, (took_s, f"{what}: {outcome}")])[-SLOWEST:]
             if not future.done():
                 self.wrong.append(f"{what} gave {outcome} and is not done")
 
@@ -155,12 +165,15 @@ class Soak:
         seed: Of what they do; not of when.
         seconds: How long.
         processes: Whether some actors get processes of their own, and are killed.
+        chaos: Whether it is a real cluster, whose daemons are killed.
     """
 
-    def __init__(self, seed: int, seconds: float, processes: bool) -> None:
+    def __init__(self, seed: int, seconds: float, processes: bool, chaos: bool) -> None:
         self.random = random.Random(seed)
         self.until = time.monotonic() + seconds
-        self.processes = processes
+        self.processes = processes or chaos
+        self.chaos = chaos
+        self.killed: collections.Counter[str] = collections.Counter()
         self.tally = Tally()
         self.actors: list[tuple[Any, bool]] = []
         self.names = 0
@@ -331,23 +344,50 @@ class Soak:
     # ---- all of it
 
     async def run(self) -> None:
-        spec = "local?max_workers=32"
-        async with fray.connect(spec) as cluster:
+        async with contextlib.AsyncExitStack() as stack:
+            others: list[Awaitable[None]] = [self.replace_actors()]
+            if self.chaos:
+                root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                cluster = await stack.enter_async_context(real_cluster(root))
+                connection = await stack.enter_async_context(driving(cluster))
+                others.append(self.kill_daemons(cluster))
+            else:
+                connection = await stack.enter_async_context(fray.connect("local?max_workers=32"))
             threads = [
-                asyncio.to_thread(self._with_system, cluster.system, self.play_blocking)
+                asyncio.to_thread(self._with_system, connection.system, self.play_blocking)
                 for _ in range(BLOCKING_PLAYERS)
             ]
-            players: list[Awaitable[None]] = [self.play() for _ in range(PLAYERS)]
-            playing = asyncio.gather(self.replace_actors(), *players, *threads)
-            _, late = await asyncio.wait([playing], timeout=self.until + DRAIN_S - time.monotonic())
-            for what, future in list(self.tally.open.values()) if late else []:
-                call = future.call
-                where = f"{call.target or '?'} carrier={call.carrier!r}" if call else "not sent"
-                self.tally.note(f"{what} has no outcome after {DRAIN_S:.0f} s: {future!r} {where}")
+            players = [self.play() for _ in range(PLAYERS)]
+            playing = asyncio.gather(*others, *players, *threads)
+            left_s = self.until + DRAIN_S - time.monotonic()
+            _, late = await asyncio.wait([playing], timeout=left_s)
             if late:
+                self.tell_what_hangs()
                 playing.cancel()
             else:
                 await playing
+
+    def tell_what_hangs(self) -> None:
+        for what, future in list(self.tally.open.values()):
+            call = future.call
+            where = f"{call.target or '?'} carrier={call.carrier!r}" if call else "not sent"
+            self.tally.note(f"{what} has no outcome after {DRAIN_S:.0f} s: {future!r} {where}")
+
+    async def kill_daemons(self, cluster: RealCluster) -> None:
+        while not self.is_over:
+            await asyncio.sleep(self.random.uniform(1, 5))
+            which = self.random.choice(["controller", "agent", "both"])
+            self.killed[which] += 1
+            assert cluster.controller is not None
+            if which != "agent":
+                cluster.controller.kill()
+            if which != "controller":
+                cluster.agents["w1"].kill()
+            await asyncio.sleep(self.random.uniform(0, 1))
+            if which != "agent":
+                await cluster.start_controller()
+            if which != "controller":
+                await cluster.start_agent()
 
     @staticmethod
     def _with_system(system: Any, run: Callable[[], None]) -> None:
@@ -369,16 +409,21 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", action="store_true", help="kill processes, too")
+    parser.add_argument("--chaos", action="store_true", help="kill a real cluster's daemons, too")
     options = parser.parse_args()
     logging.getLogger("fray").setLevel(logging.CRITICAL)  # dropped calls that failed are told
-    soak = Soak(options.seed, options.seconds, options.processes)
+    soak = Soak(options.seed, options.seconds, options.processes, options.chaos)
     begin = time.monotonic()
     asyncio.run(soak.run())
     took_s = time.monotonic() - begin
     count = sum(soak.tally.outcomes.values())
     print(f"{count:,} calls in {took_s:.1f} s, {soak.names} actors, seed {options.seed}")
+    for which, times in soak.killed.items():
+        print(f"{times:8,}  times killed: {which}")
     for outcome, times in soak.tally.outcomes.most_common():
         print(f"{times:8,}  {outcome}")
+    for took_s, what in reversed(soak.tally.took):
+        print(f"{took_s:8.1f} s  {what}")
     for problem in soak.tally.wrong[:30]:
         print("wrong:", problem)
     return 1 if soak.tally.wrong else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
 import subprocess
@@ -17,8 +18,11 @@ import fray
 from fray.actor.options import ActorOptions
 from fray.actor.server import FrayActorServer
 from fray.cluster import Entrypoint, JobRequest, JobStatus
+from fray.cluster.connect import open_cluster
+from fray.cluster.identity import Identity
 from fray.errors import ActorDied, ActorNotFoundError, DeathKind
 from fray.runtime.clock import SystemClock
+from fray.runtime.loopthread import LoopThread
 from tests.integration.real_cluster import (
     DEADLINE_S,
     ROOT,
@@ -43,7 +47,7 @@ RECOVERY_S = 5.0
 NOBODY_KNOWS_S = 10.0
 """From a death that nobody saw until the calls to the dead have ended."""
 
-SESSION_TTL_S = 1.0
+LEASE_S = 1.0
 
 
 @pytest.fixture
@@ -106,7 +110,7 @@ class Ticking:
 
 
 def start_driver(cluster: RealCluster, job: Ticking) -> subprocess.Popen[bytes]:
-    where = (cluster.address, str(cluster.home.token_path), str(SESSION_TTL_S))
+    where = (cluster.address, str(cluster.home.token_path), str(LEASE_S))
     return subprocess.Popen(
         [sys.executable, "-m", "tests.integration.victims", *where, *job.files],
         env=cluster.environ,
@@ -319,7 +323,7 @@ async def test_actors_of_a_killed_driver_end_and_all_else_of_it_goes_on(
         driver.communicate()  # closes the pipe too
     job.job_id = job_id.decode()  # pyright: ignore
     took_s = await until(lambda: is_gone(int(mine)), "the driver's own actor has ended")
-    assert took_s < SESSION_TTL_S + 5.0
+    assert took_s < LEASE_S + 5.0
     await job.goes_on()
     found = await connection.resolver.lookup_async("theirs")
     assert await found.pid.remote() == int(theirs)
@@ -332,15 +336,39 @@ async def test_actors_of_a_killed_driver_end_and_all_else_of_it_goes_on(
     await until(lambda: is_gone(int(theirs)), "the detached actor was stopped")
 
 
-async def test_stopped_driver_of_a_living_session_keeps_its_actors(
-    cluster: RealCluster, connection: AsyncFrayCluster
-):
-    """A connection that is used by nobody for longer than its session lasts keeps it alive."""
-    async with driving(cluster, namespace="other", session_ttl_s=SESSION_TTL_S) as other:
-        actor = create(other, Victim)
-        pid = await actor.pid.remote()
-        clock = SystemClock()
+async def test_driver_whose_loop_is_busy_keeps_its_actors(cluster: RealCluster):
+    clock = SystemClock()
+
+    async def compute_on_the_loop() -> None:
         begin = clock.monotonic()
-        await until(lambda: clock.monotonic() - begin > 3 * SESSION_TTL_S, "the time has passed")
-        assert await actor.pid.remote() == pid
-    await until(lambda: is_gone(pid), "the actor has ended with its driver's connection")
+        while clock.monotonic() - begin < 4 * LEASE_S:
+            hashlib.sha256(bytes(1 << 20))
+
+    thread = LoopThread("busy driver")
+    thread.start()
+    try:
+        me = Identity("tester", "test", session_id="d-busy")
+        other = await thread.run_async(
+            lambda: open_cluster(cluster.address, cluster.token, me, session_ttl_s=LEASE_S)
+        )
+        try:
+            pid = await create(other, Victim).pid.remote()
+            await thread.run_async(compute_on_the_loop)
+            assert not is_gone(pid)
+        finally:
+            await thread.run_async(other.close)
+        await until(lambda: is_gone(pid), "the actor has ended with its driver's connection")
+    finally:
+        await asyncio.to_thread(thread.stop)
+
+
+async def test_actor_whose_loop_is_busy_keeps_its_names(connection: AsyncFrayCluster):
+    actor = create(connection, Victim)
+    await actor.register.remote("brief", 2)
+    clock = SystemClock()
+    begin = clock.monotonic()
+    computing = actor.compute_on_the_loop.remote(5.0)
+    await until(lambda: clock.monotonic() - begin > 4.0, "its lease would have lapsed")
+    assert [name for name, _ in await connection.system.directory.list("test")] == ["brief"]
+    assert not computing.done()
+    await computing

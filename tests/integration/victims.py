@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import fray
 from fray.actor.current import CURRENT_SYSTEM
-from fray.actor.resolver import fray_resolver
+from fray.actor.resolver import ActorEndpoint, fray_resolver
 from fray.cluster import Entrypoint, JobRequest
 from fray.cluster.connect import open_cluster
 from fray.cluster.identity import Identity
+from fray.ids import ActorId, JobId
 from tests.integration.real_cluster import until
 
 FOR_EVER_S = 3600.0
@@ -63,6 +65,21 @@ class Victim:
     @fray.method(concurrent=True)
     async def raise_signal(self, number: int) -> None:
         os.kill(os.getpid(), number)
+
+    async def compute_on_the_loop(self, seconds: float) -> None:
+        """What a method does that should have been a plain one."""
+        begin = time.monotonic()
+        while time.monotonic() - begin < seconds:
+            hashlib.sha256(bytes(1 << 20))
+
+    @fray.method(concurrent=True)
+    async def register(self, name: str, ttl_s: int) -> None:
+        """Gives itself a name, in the seed's way."""
+        resolver = fray_resolver()
+        process = resolver.system.process
+        facts = {"fray.process_id": process.process_id}
+        endpoint = ActorEndpoint(ActorId("a-victim"), process.address, JobId(""), facts)
+        await resolver.register_async(name, endpoint, ttl_s)
 
     @fray.method(concurrent=True)
     async def eat_memory(self) -> None:

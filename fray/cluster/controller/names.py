@@ -7,6 +7,7 @@ have; until then look-ups wait a little before they say that nobody has a name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
 from fray.actor.directory import ActorKey, Departure, Endpoint, Located
@@ -24,7 +25,7 @@ from fray.errors import (
     NameTakenError,
     Started,
 )
-from fray.ids import ActorId, JobId, Namespace, ProcessId
+from fray.ids import ActorId, AttemptId, JobId, Namespace, ProcessId
 from fray.runtime.leases import Change, Entry, Epoch, NameTable, Reason, Refused, Registration
 from fray.runtime.signal import Signal
 
@@ -71,7 +72,10 @@ class Names:
         """Sweeps up lapsed leases, for ever."""
         while True:
             await self._clock.sleep(EXPIRE_S)
-            self._note(self._table.expire(self._clock.monotonic()))
+            now = self._clock.monotonic()
+            if (self._table.next_expiry() or inf) < now + 2 * EXPIRE_S:
+                self._table.renew(self._of_living_attempts(), now)
+            self._note(self._table.expire(now))
 
     # ---- NamesApi
 
@@ -166,6 +170,15 @@ class Names:
         return found[0] if found else None
 
     # ---- inside
+
+    def _of_living_attempts(self) -> list[Epoch]:
+        """Of processes that their agents see live: one whose loop is busy renews nothing."""
+        living = self._book.ledger.tables.attempts
+        return [
+            epoch
+            for epoch, endpoint in self._endpoints.items()
+            if endpoint.attempt_id and AttemptId(endpoint.attempt_id) in living
+        ]
 
     def _was_its_own(self, claim: NameClaim) -> bool:
         """Whether nobody else can have had a name in the time before this controller's start."""

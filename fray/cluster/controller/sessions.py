@@ -1,4 +1,7 @@
-"""The actor ``sessions``: drivers are leases; when one ends, its actors end."""
+"""The actor ``sessions``: drivers are leases; when one ends, its actors end.
+
+A driver that is connected is there, however long its loop has been busy (`Presence`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fray.cluster.control import ClusterFacts
 from fray.cluster.controller.commands import SessionEnded
+from fray.cluster.controller.presence import Presence
 
 if TYPE_CHECKING:
     from fray.cluster.controller.book import Book
@@ -36,6 +40,8 @@ class Sessions:
             if job.spec.actor is not None and not job.status.finished()
         )
         self._until: dict[str, float] = {owner: until for owner in owners if owner}
+        self._ttl_s: dict[str, float] = {}
+        self._presence = Presence()
 
     def __repr__(self) -> str:
         return f"<Sessions {len(self._until)}>"
@@ -50,6 +56,8 @@ class Sessions:
                 # The controller itself stood still: what it did not hear is its own fault.
                 self._until = {s: until + (now - last) for s, until in self._until.items()}
             last = now
+            for session_id in self._presence.here():
+                self._until[session_id] = now + self._ttl_s[session_id]
             for session_id in [s for s, until in self._until.items() if until < now]:
                 await self._end(session_id, "its driver has fallen silent")
 
@@ -60,6 +68,8 @@ class Sessions:
     async def renew(self, session_id: str, ttl_s: float) -> None:
         """See `SessionsApi.renew`."""
         self._until[session_id] = self._clock.monotonic() + ttl_s
+        self._ttl_s[session_id] = ttl_s
+        self._presence.note(session_id)
 
     async def end(self, session_id: str) -> None:
         """See `SessionsApi.end`."""
@@ -67,6 +77,8 @@ class Sessions:
 
     async def _end(self, session_id: str, reason: str) -> None:
         self._until.pop(session_id, None)
+        self._ttl_s.pop(session_id, None)
+        self._presence.forget(session_id)
         await self._book.commit(SessionEnded(session_id, reason))
 
 

@@ -28,12 +28,12 @@ LEASE_S = 60.0
 """How long a host goes on without hearing from a controller that runs; then it kills its tasks."""
 
 SUSPECT_S = 10.0
-"""Silence after which nothing new goes to a host."""
+"""Silence after which nothing new goes to a host: twice what it lets pass between two questions."""
 
 LOST_S = LEASE_S + 30.0
 """Silence after which a host is given up: its lease, the time that killing takes, and a margin."""
 
-LOOK_S = 1.0
+LOOK_S = 2.0
 """How often silence is looked for."""
 
 

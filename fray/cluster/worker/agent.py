@@ -56,10 +56,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ORDERS_WAIT_S = 5.0
-"""How long one question for changed orders waits at the controller."""
+"""How long one question for changed orders waits at the controller. It is the host's sign of life,
+too: the controller begins to doubt a host after twice this time."""
 
-HEARTBEAT_S = 2.0
-"""How often a host reports where nothing changes."""
+REPORT_S = 20.0
+"""How often a host reports where nothing changes: only in case that something was lost."""
+
+CALL_S = 4.0
+"""How long the controller may take to answer, beside what it was asked to wait."""
 
 RETRY_S = 0.2
 """Between two attempts to reach a controller that is away."""
@@ -158,7 +162,7 @@ class Agent:
         self._token_file = token_file
         self._blobs_here = BlobStore(home / "blobs")
         self._ports = ports or PortRange()
-        self._fleet = control(FleetApi, system, controller, "fleet", timeout_s=HEARTBEAT_S * 2)
+        self._fleet = control(FleetApi, system, controller, "fleet", timeout_s=CALL_S)
         self._blobs = control(BlobsApi, system, controller, "blobs")
         self._attempts: dict[AttemptId, _Attempt] = {}
         self._obituaries: OrderedDict[AttemptId, DeathCause | None] = OrderedDict()
@@ -286,10 +290,10 @@ class Agent:
             if not self._heard(await self._fleet.report(report), asked_at):
                 return
             try:
-                async with asyncio.timeout(HEARTBEAT_S):
+                async with asyncio.timeout(REPORT_S):
                     await self._changed.wait()
             except TimeoutError:
-                pass  # nothing changed: a sign of life
+                pass  # nothing has changed
 
     def _note_silence(self, exc: ClusterError) -> None:
         if _is_refusal(exc):

@@ -12,6 +12,8 @@ BATCH_CALLS = 1000
 """Calls in flight at once in the pipelined cases."""
 ACTORS = DRIVERS = 2
 """Of the case with several drivers."""
+EMBEDDED_CLUSTERS = 5
+"""Each the first one of its process."""
 MORE_ACTORS = 5
 """Processes created one after the other, to see past those that a peer starts in advance."""
 MEASURE_S = 1.5
@@ -47,6 +49,7 @@ CALLS = (
 STARTUP = (
     Figure(START, "import_ms", "import", "ms", False),
     Figure(START, "ready_ms", "import, start, first answer", "ms", False),
+    Figure(START, "embedded_ms", "cluster in this process, first answer (imported)", "ms", False),
     Figure(START, "actor_ms", "one more actor process, first answer", "ms", False),
     Figure(TASK, "first_line_ms", "task launched to its first line", "ms", False),
 )

@@ -83,8 +83,10 @@ def _measure(result: Run, peer: str, python: Path, number: int) -> None:
         # Inside the script too, a little earlier than here: there it can say where it hangs.
         *("--deadline-s", str(RUN_DEADLINE_S - 10)),
     ]
-    # A user's own site-packages, or an active environment, would mix with the peer's.
-    environment = {name: os.environ[name] for name in os.environ if name != "VIRTUAL_ENV"}
+    # A user's own site-packages, or an active environment, would mix with the peer's; and nobody's
+    # libraries are to be compiled anew in every process.
+    unwanted = ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")
+    environment = {name: os.environ[name] for name in os.environ if name not in unwanted}
     environment |= {"PYTHONPATH": str(environments.ROOT), "PYTHONNOUSERSITE": "1"}
     try:
         # Short, because peers put Unix sockets below it; removed even if the peer is killed.

@@ -11,9 +11,9 @@ import os
 import signal
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -784,19 +784,30 @@ async def test_using_a_connection_after_its_block_says_so_too() -> None:
 # ---- Ctrl-C
 
 
-@contextmanager
-def interrupted(when: Callable[[], object]) -> Iterator[None]:
-    """Expects Ctrl-C, which is pressed once ``when`` returns."""
+def interrupt(block: Callable[[], object], when: Callable[[], object]) -> None:
+    """Expects Ctrl-C, which is pressed once ``when`` returned and the main thread waits."""
 
     def press() -> None:
         when()
+        deadline = time.monotonic() + 60
+        while not waits(threading.main_thread(), block) and time.monotonic() < deadline:
+            time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGINT)
 
     presser = threading.Thread(target=press)
     with pytest.raises(KeyboardInterrupt):
         presser.start()
-        yield
+        block()
     presser.join()
+
+
+def waits(thread: threading.Thread, block: Callable[[], object]) -> bool:
+    """Whether a thread is inside ``block``, at a lock of Python's own."""
+    frame = sys._current_frames()[thread.ident]  # pyright: ignore
+    inmost = frame
+    while frame is not None and frame.f_code is not block.__code__:  # pyright: ignore
+        frame = frame.f_back
+    return frame is not None and inmost.f_code.co_filename == threading.__file__
 
 
 class Door:
@@ -822,8 +833,7 @@ def test_ctrl_c_during_a_call_cancels_the_call_and_harms_nothing_else(
     cluster: LocalCluster,
 ) -> None:
     door: Any = fray.spawn(Door)
-    with interrupted(lambda: door.until_reached()):
-        door.wait()
+    interrupt(lambda: door.wait(), door.until_reached)
     assert door.ping() == "pong"  # its turn has come: nobody is at the door any more
     future = door.wait.remote()
     for block in (
@@ -831,8 +841,7 @@ def test_ctrl_c_during_a_call_cancels_the_call_and_harms_nothing_else(
         lambda: fray.wait([future]),
         lambda: fray.gather(future).result(),
     ):
-        with interrupted(lambda: door.until_reached()):
-            block()
+        interrupt(block, door.until_reached)
         assert not future.done()  # the call goes on for whoever else has its future
     future.cancel()
     assert door.ping() == "pong"
@@ -857,8 +866,7 @@ def test_ctrl_c_while_waiting_for_a_job_leaves_the_job_and_the_connection_alone(
         lambda: cluster.monitor(job_id),
         lambda: server.serve(),
     ):
-        with interrupted(reached):
-            block()
+        interrupt(block, reached)
         assert cluster.poll(job_id).status is JobStatus.RUNNING
     cluster.terminate(job_id)
     assert cluster.wait(job_id).status is JobStatus.STOPPED

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,16 @@ async def _startup(imported_ms: float) -> None:
             times_ms.append((measure.now() - before) * 1e3)
         measure.report(cases.START, "actor_ms", statistics.median(times_ms), len(times_ms))
         await _tasks(cluster)
+    times_ms = [await _embedded_ms() for _ in range(cases.EMBEDDED_CLUSTERS)]
+    measure.report(cases.START, "embedded_ms", statistics.median(times_ms), len(times_ms))
+
+
+async def _embedded_ms() -> float:
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.peers.embedded"), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await program.communicate()
+    return float(output)
 
 
 def _first_line(path: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fray.cli.exits import SIGNAL_BASE, failed_tasks, job_exit_code
 from fray.cli.output import LinePrinter, OutputClosed
-from fray.cluster.control import AgentApi, control
+from fray.cluster.control import AgentApi, JobsApi, control
 from fray.cluster.controller.commands import STOP_GRACE_S
 from fray.errors import ClusterUnavailable, FrayError
 from fray.runtime.tasks import Scope
@@ -34,6 +34,9 @@ RUNNING_LOOK_S = 2.0
 """How long one question for a job's end waits: its progress is shown in between."""
 
 OBITUARY_TIMEOUT_S = 3.0
+
+STOP_TIMEOUT_S = 10.0
+"""How long somebody who wants to go away waits for a controller that does not answer."""
 
 AWAY_MAX_S = 600.0
 """How long a controller may be away before the command gives up; the job goes on in any case."""
@@ -245,7 +248,14 @@ class Foreground:
     async def _stop(self, grace_s: float) -> None:
         assert self._job_id is not None
         try:
-            await self._cluster.jobs.stop(self._job_id, "`fray run` was interrupted", grace_s)
+            jobs = control(
+                JobsApi,
+                self._cluster.system,
+                self._cluster.address,
+                "jobs",
+                timeout_s=STOP_TIMEOUT_S,
+            )
+            await jobs.stop(self._job_id, "`fray run` was interrupted", grace_s)
         except FrayError as exc:
             self._view.told(f"{self._job_id} could not be told to stop: {exc}")
             if self._signals:  # whoever wants to go away is not kept by a cluster that has gone

@@ -161,7 +161,8 @@ class AsyncFrayCluster(AsyncCluster):
                     await self.sessions.end(self.identity.session_id)
         except (FrayError, TimeoutError) as exc:  # leases end by themselves
             _note(exc)
-        self.system.close()
+        job_id = self.identity.job_id
+        self.system.close(f"job {job_id} has ended" if job_id else "its driver has disconnected")
         self._plain.close()
         if self._owns_process:
             await self._process.close()

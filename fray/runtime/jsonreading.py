@@ -195,6 +195,7 @@ def _enum_reader(kind: Any) -> Hook:
     return _read_enum
 
 
+@functools.cache  # cattrs prepares a class anew for each class that has it in a field
 def _object_reader(kind: Any) -> Hook:
     read = _converter().gen_structure_attrs_fromdict(kind)
 
@@ -226,14 +227,14 @@ def _is_kinds(kind: Any) -> bool:
 
 
 def _kinds_reader(kind: Any) -> Hook:
-    readers = {name: _object_reader(cls) for name, cls in _kinds(kind).items()}
+    classes = _kinds(kind)  # prepared when one comes: most of a large union never do
 
     def read_kind(value: Any, _: Any) -> Any:
         fields = cast("dict[str, Any]", value)
         name = fields.get("kind") if type(value) is dict else None
-        if not isinstance(name, str) or name not in readers:
-            raise _expected(f"an object whose kind is one of {', '.join(readers)}", fields)
-        return readers[name](fields, kind)
+        if not isinstance(name, str) or name not in classes:
+            raise _expected(f"an object whose kind is one of {', '.join(classes)}", fields)
+        return _object_reader(classes[name])(fields, kind)
 
     return read_kind
 

@@ -27,7 +27,7 @@ demo: $(VENV)/.has-examples  ## reinforcement learning on a local cluster, in a 
 	@$(BIN)/python -m examples.rl $(ARGS)
 
 test: $(VENV)/.has-test,examples  ## all tests: unit, simulation, integration
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 CHECKS := "ruff check ." "ruff format --check ." pyright lint-imports
 

@@ -15,7 +15,7 @@ async def _first_answer() -> None:
     import uvloop  # noqa: F401
 
     import fray
-    import fray.cluster.local  # noqa: F401
+    import fray.cluster.local
 
     @fray.actor
     class Adder:

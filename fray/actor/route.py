@@ -22,8 +22,6 @@ from fray.errors import (
     ActorNotFoundError,
     ActorUnavailable,
     CallError,
-    DeathCause,
-    DeathKind,
     FrayError,
     Started,
 )
@@ -377,11 +375,8 @@ class Route:
             why: For the message.
         """
         for future, target in list(self._calls.items()):
-            if target is None:
-                cause = DeathCause(DeathKind.STOPPED, why)
-                exc = ActorDied(self.label, cause, started=Started.NO)
-            else:
-                exc = ActorUnavailable(f"{future.describe()}: {why}")
+            started = Started.NO if target is None else Started.UNKNOWN
+            exc = ActorUnavailable(f"{future.describe()}: {why}", started=started)
             future.fail(exc, expected=True)
         self._waiting.clear()
 

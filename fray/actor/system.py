@@ -148,19 +148,19 @@ class ActorSystem:
                 "current_cluster()), and look up there what is still to be used"
             )
 
-    def close(self, why: str = "the system has shut down") -> None:
+    def close(self, why: str = "the connection that hosted it was closed") -> None:
         """Settles every call that still waits, and ends the actors that it hosts.
 
         The process is closed by its owner; several systems may share one.
 
         Args:
-            why: For the messages.
+            why: What callers of its actors are told.
         """
         self._closed = True
         for cell in reversed(list(self._cells.values())):
             cell.kill(DeathCause(DeathKind.STOPPED, why))
         for route in self.routes():
-            route.fail_all(why)
+            route.fail_all("this connection to the cluster was closed")
 
     # ---- making actors
 

@@ -12,7 +12,7 @@ import pytest
 
 import fray
 from fray.actor.resolver import ActorEndpoint
-from fray.errors import ActorDied, DeathCause, DeathKind
+from fray.errors import ActorDied, ActorUnavailable, DeathCause, DeathKind
 from fray.ids import ActorId, JobId
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ async def test_call_that_is_about_to_be_sent_again_ends_with_its_system():
             while call.attempts < 3:  # from then on the pauses are longer than the end takes
                 await cluster.list_jobs()
     assert call.done()
-    with pytest.raises(ActorDied, match="shut down"):
+    with pytest.raises(ActorUnavailable, match="this connection to the cluster was closed"):
         await call
 
 

@@ -85,6 +85,6 @@ def test_what_the_end_of_a_connection_leaves_unanswered_is_told_at_once() -> Non
         actor = Brief.remote()
         assert actor.ping() == "pong"
         waiting = actor.wait.remote()
-    with pytest.raises(fray.ActorUnavailable, match="shut down"):
+    with pytest.raises(fray.ActorUnavailable, match="this connection to the cluster was closed"):
         waiting.result(timeout=0)
     assert made.system.closed

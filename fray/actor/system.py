@@ -66,6 +66,8 @@ class ActorSystem:
         self._routes: WeakValueDictionary[ActorKey, Route] = WeakValueDictionary()
         self._routes_lock = threading.Lock()
         self.watch = CallWatch(self) if directory is not None else None
+        if self.watch is not None:
+            process.peers.on_stopped.append(self.watch.link_stopped)
 
     def __repr__(self) -> str:
         return f"<ActorSystem {self.process.label} namespace={self.namespace}>"
@@ -157,6 +159,8 @@ class ActorSystem:
             why: What callers of its actors are told.
         """
         self._closed = True
+        if self.watch is not None and self.watch.link_stopped in self.process.peers.on_stopped:
+            self.process.peers.on_stopped.remove(self.watch.link_stopped)
         for cell in reversed(list(self._cells.values())):
             cell.kill(DeathCause(DeathKind.STOPPED, why))
         for route in self.routes():

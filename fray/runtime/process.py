@@ -29,7 +29,7 @@ from fray.ids import ProcessId
 from fray.runtime.blocking import check_stopped, wait
 from fray.runtime.calls import Invocation, OutgoingCall
 from fray.runtime.cell import Cell, CellOptions
-from fray.runtime.hello import Hello
+from fray.runtime.hello import RESUME, Hello
 from fray.runtime.peers import Peers
 from fray.runtime.tasks import Scope
 from fray.version import __version__
@@ -104,6 +104,7 @@ class Process:
             address=self.address,
             python_version=platform.python_version(),
             fray_version=__version__,
+            features=(RESUME,),
         )
 
     # ---- life

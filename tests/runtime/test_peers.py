@@ -38,13 +38,13 @@ async def test_calls_made_while_a_link_opens_leave_before_those_made_when_it_is_
             if steps_left:
                 asyncio.get_running_loop().call_soon(send_one, steps_left - 1)
 
-        settle = me.peers._settle
+        settle = me.peers.settle
 
         def settled(peer: Peer) -> str | None:
             asyncio.get_running_loop().call_soon(send_one, 20)  # in each step from now on
             return settle(peer)
 
-        monkeypatch.setattr(me.peers, "_settle", settled)
+        monkeypatch.setattr(me.peers, "settle", settled)
         for _ in range(5):
             send_one(0)
         await asyncio.gather(*calls)

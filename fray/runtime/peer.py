@@ -25,6 +25,7 @@ from fray.errors import (
     RemoteProtocolError,
     Started,
 )
+from fray.runtime.callcontext import NO_CONTEXT, CallContext
 from fray.runtime.calls import Invocation, OutgoingCall
 from fray.runtime.connection import Connection, ConnectionState
 from fray.runtime.error_envelope import decode_error, encode_error
@@ -173,7 +174,14 @@ class Peer:
         if call.deadline is not None:
             timeout_s = max(call.deadline - self._clock.monotonic(), 0.0)
         try:
-            self._connection.call(call_id, target, call.method, call.payload, timeout_s=timeout_s)
+            self._connection.call(
+                call_id,
+                target,
+                call.method,
+                call.payload,
+                timeout_s=timeout_s,
+                context=b"" if call.context is NO_CONTEXT else call.context.encode(),
+            )
         except PayloadError as exc:  # larger than the other side accepts
             call.done = True
             call.sink.on_failure(exc)
@@ -364,6 +372,8 @@ class Peer:
             invocation = Invocation(
                 call.call_id, call.method, call.payload, self, deadline=deadline, caller=principal
             )
+            if call.context:
+                invocation.context = CallContext.decode(call.context)
             invocation.target = call.target
             incoming[call.call_id] = invocation
             cell = cells.get(call.target)

@@ -244,7 +244,12 @@ class Route:
         old = future.call
         assert old is not None
         future.call = OutgoingCall(
-            old.method, old.payload, future, deadline=old.deadline, repeatable=future.retries > 0
+            old.method,
+            old.payload,
+            future,
+            deadline=old.deadline,
+            repeatable=future.retries > 0,
+            context=old.context,
         )
         pause_s = RESEND_BACKOFF_S[min(future.attempts, len(RESEND_BACKOFF_S) - 1)]
         future.attempts += 1

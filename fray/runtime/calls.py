@@ -11,6 +11,8 @@ import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fray.runtime.callcontext import NO_CONTEXT, CallContext
+
 if TYPE_CHECKING:
     from fray.errors import CallError
     from fray.runtime.payload import Payload
@@ -55,6 +57,7 @@ class OutgoingCall:
         payload: The arguments, already serialized.
         deadline: On the process's monotonic clock; None for none.
         repeatable: Whether the caller may send the payload again after it was received.
+        context: What it says of itself to the runtime of the other side.
         sink: Who is told the outcome.
         carrier: Who carries it at present.
         sent: Whether bytes of it may have left: decides between ``started: no`` and ``unknown``.
@@ -64,6 +67,7 @@ class OutgoingCall:
     __slots__ = (
         "call_id",
         "carrier",
+        "context",
         "deadline",
         "done",
         "method",
@@ -82,12 +86,14 @@ class OutgoingCall:
         *,
         deadline: float | None = None,
         repeatable: bool = False,
+        context: CallContext = NO_CONTEXT,
     ) -> None:
         self.method = method
         self.payload = payload
         self.sink = sink
         self.deadline = deadline
         self.repeatable = repeatable
+        self.context = context
         self.target = ""
         self.call_id = 0
         self.carrier: Carrier | None = None
@@ -157,6 +163,7 @@ class Invocation:
             caller is in this process and may send it again.
         deadline: On this process's monotonic clock; None for none.
         caller: Who calls, as established before the connection existed; None within the process.
+        context: What the call says of itself to the runtime.
         reply_to: Where the answer goes.
         cancelled: Whether the caller has gone; a synchronous method may look at it
             (`fray.cancelled()`).
@@ -173,6 +180,7 @@ class Invocation:
         "call_id",
         "caller",
         "cancelled",
+        "context",
         "deadline",
         "finished",
         "method",
@@ -195,6 +203,7 @@ class Invocation:
         deadline: float | None = None,
         caller: Principal | None = None,
         owns_payload: bool = True,
+        context: CallContext = NO_CONTEXT,
     ) -> None:
         self.call_id = call_id
         self.owns_payload = owns_payload
@@ -203,6 +212,7 @@ class Invocation:
         self.reply_to = reply_to
         self.deadline = deadline
         self.caller = caller
+        self.context = context
         self.target = ""
         self.cancelled = False
         self.finished = False

@@ -30,6 +30,7 @@ from fray.errors import (
     RemoteProtocolError,
     Started,
 )
+from fray.runtime.callcontext import NO_CONTEXT, CallContext
 from fray.runtime.calls import Invocation, OutgoingCall
 from fray.runtime.connection import Connection, ConnectionState
 from fray.runtime.error_envelope import decode_error, encode_error
@@ -324,7 +325,12 @@ class Peer:
         if call.deadline is not None:
             timeout_s = max(call.deadline - self._clock.monotonic(), 0.0)
         self._connection.call(
-            call.call_id, call.target, call.method, call.payload, timeout_s=timeout_s
+            call.call_id,
+            call.target,
+            call.method,
+            call.payload,
+            timeout_s=timeout_s,
+            context=b"" if call.context is NO_CONTEXT else call.context.encode(),
         )
 
     def cancel(self, call: OutgoingCall) -> None:
@@ -502,6 +508,8 @@ class Peer:
             invocation = Invocation(
                 call.call_id, call.method, call.payload, self, deadline=deadline, caller=principal
             )
+            if call.context:
+                invocation.context = CallContext.decode(call.context)
             invocation.target = call.target
             incoming[call.call_id] = invocation
             cell = cells.get(call.target)

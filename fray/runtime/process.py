@@ -374,6 +374,7 @@ class _LocalCall:
             self,
             deadline=call.deadline,
             owns_payload=not call.repeatable,
+            context=call.context,
         )
         self._invocation.target = self._target
         cell.submit(self._invocation)

@@ -15,6 +15,7 @@ import logging
 from asyncio import CancelledError
 from bisect import bisect
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fray.errors import (
@@ -128,6 +129,8 @@ class Route:
         if future.done():
             return
         future.call = call
+        if future.retries > 0:
+            call.context = replace(call.context, key=self.process.new_call_key())
         future.number = self._submitted = self._submitted + 1
         future.begin()
         if self._targets and not self._waiting:

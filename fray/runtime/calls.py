@@ -16,6 +16,7 @@ from fray.runtime.callcontext import NO_CONTEXT, CallContext
 if TYPE_CHECKING:
     from fray.errors import CallError
     from fray.runtime.payload import Payload
+    from fray.runtime.repeats import Repeats
     from fray.runtime.transport import Principal
 
 STREAM_ITEMS_WINDOW = 64
@@ -168,6 +169,7 @@ class Invocation:
         cancelled: Whether the caller has gone; a synchronous method may look at it
             (`fray.cancelled()`).
         target: Which actor; set by the carrier.
+        repeats: Where its outcome is kept for whoever repeats it; None for most.
         more: Whether other calls wait at the actor when this one is answered: then its answer may
             wait a moment for theirs.
         task: What runs it, where that is a task or a thread's future.
@@ -187,6 +189,7 @@ class Invocation:
         "more",
         "owns_payload",
         "payload",
+        "repeats",
         "reply_to",
         "started_at",
         "target",
@@ -216,6 +219,7 @@ class Invocation:
         self.target = ""
         self.cancelled = False
         self.finished = False
+        self.repeats: Repeats | None = None
         self.more = False
         self.started_at = 0.0
         self.task: asyncio.Future[Any] | None = None
@@ -233,6 +237,8 @@ class Invocation:
         if not self.finished:
             self.finished = True
             (self.reply_to.result if ok else self.reply_to.error)(self, payload)
+            if self.repeats is not None:
+                self.repeats.ended(self, ok, payload)
 
     def fail(self, exc: CallError) -> None:
         """Ends the call with a failure of fray's own; does nothing where it has ended.
@@ -243,6 +249,8 @@ class Invocation:
         if not self.finished:
             self.finished = True
             self.reply_to.failure(self, exc)
+            if self.repeats is not None:
+                self.repeats.failed(self, exc)
 
     def end(self) -> None:
         """Ends a stream; does nothing where it has ended."""

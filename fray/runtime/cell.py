@@ -28,6 +28,7 @@ from fray.errors import ActorDied, CallCancelled, DeathCause, DeathKind, Started
 from fray.runtime.cell_options import CellOptions
 from fray.runtime.mailbox import Mailbox
 from fray.runtime.methods import methods_of
+from fray.runtime.repeats import Repeats
 
 if TYPE_CHECKING:
     from fray.runtime.calls import Invocation
@@ -102,6 +103,7 @@ class Cell:
             context=context or copy_context(),
         )
         self._execution = self._mailbox.execution
+        self.repeats = Repeats(clock)
 
     def __repr__(self) -> str:
         running = len(self._execution.running)
@@ -137,13 +139,35 @@ class Cell:
         """
         self._mailbox.submit(invocation)
 
+    def submit_repeatable(self, invocation: Invocation) -> None:
+        """Takes a call that has a key: it does not run if it is known what became of it.
+
+        Args:
+            invocation: The call.
+        """
+        if self.repeats.admit(invocation):
+            self._mailbox.submit(invocation)
+
     def cancel(self, invocation: Invocation) -> None:
         """The caller has gone: drops a waiting call, cancels a running one. No answer is sent.
 
         Args:
             invocation: The call.
         """
-        self._mailbox.cancel(invocation)
+        victim = invocation
+        if invocation.repeats is not None:
+            victim = invocation.repeats.cancelled(invocation)
+        if victim is not None:
+            self._mailbox.cancel(victim)
+
+    def lost(self, invocation: Invocation) -> None:
+        """The caller's connection has ended for good: like `cancel`, but it may ask again.
+
+        Args:
+            invocation: The call.
+        """
+        if invocation.repeats is None or not invocation.repeats.lost(invocation):
+            self._mailbox.cancel(invocation)
 
     # ---- life
 

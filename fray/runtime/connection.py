@@ -77,6 +77,7 @@ class Connection:
     Attributes:
         conversation: Where the two sides stand: the peer's hello, the agreed version and features.
         log: What was sent and is not known to have arrived.
+        on_acknowledged: Told what has arrived; None where nobody asks.
 
     Raises:
         LocalProtocolError: The hello cannot be sent.
@@ -93,6 +94,7 @@ class Connection:
     ) -> None:
         self.conversation = Conversation(role, hello)
         self.log = SentLog()
+        self.on_acknowledged: Callable[[list[Delivery]], None] | None = None
         self._greet = greet
         self._allowance = limits.allowance
         self._raw_hello = encode_hello(hello, limits.allowance)
@@ -353,7 +355,7 @@ class Connection:
         Raises:
             RemoteProtocolError: It cannot have got so many, or has said that it has more.
         """
-        self.log.acknowledge(received)
+        self._acknowledged(received)
         return [*self.log.entries, *self._lanes.waiting()]
 
     def resume(
@@ -504,7 +506,9 @@ class Connection:
         self.log.record((kind, call_id, payload))
 
     def _acknowledged(self, received: int) -> None:
-        self.log.acknowledge(received)
+        arrived = self.log.acknowledge(received)
+        if self.on_acknowledged is not None:
+            self.on_acknowledged(arrived)
 
     def _acknowledge(self) -> None:
         """Tells the peer what has arrived, if it is due."""

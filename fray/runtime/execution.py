@@ -243,6 +243,8 @@ class Execution:
         self._answer(invocation, True, payload)
 
     async def _call_generator(self, invocation: Invocation, method: Method) -> None:
+        if invocation.repeats is not None and not invocation.repeats.streams(invocation):
+            return
         iterator: Any = None
         # A plain generator keeps its lane: what closes it must not overtake what runs in it.
         is_plain = method.kind is Kind.GENERATOR

@@ -46,6 +46,7 @@ from fray.runtime.events import (
     Role,
     StreamEnded,
 )
+from fray.runtime.frames import ERROR, RESULT
 
 if TYPE_CHECKING:
     from fray.runtime.cell import Cell
@@ -133,6 +134,7 @@ class Peer:
         self._backlog: list[Delivery] = []
         self._outgoing: dict[int, OutgoingCall] = {}
         self._incoming: dict[int, Invocation] = {}
+        self._keyed: dict[int, tuple[Cell, bytes]] = {}
         self._next_id = 0
         self._armed = False
         self._held = 0
@@ -227,6 +229,9 @@ class Peer:
         self.went_on = True
         self._next_id = old._next_id
         self._outgoing, self._incoming = old._outgoing, old._incoming
+        self._keyed = old._keyed
+        if self._keyed:
+            self._connection.on_acknowledged = self._answers_arrived
         self._backlog = old._connection.backlog(received)
         waiting = {delivery for delivery in self._backlog if isinstance(delivery, int)}
         self._connection.resume(
@@ -274,7 +279,7 @@ class Peer:
         for invocation in list(self._incoming.values()):
             cell = self._cells.get(invocation.target)
             if cell is not None:
-                cell.cancel(invocation)
+                cell.lost(invocation)
         self._incoming.clear()
         self._owner.lost(self)
         outgoing, self._outgoing = self._outgoing, {}
@@ -521,8 +526,22 @@ class Peer:
                         started=Started.NO,
                     ),
                 )
+            elif invocation.context.key:
+                self._keyed[call.call_id] = (cell, invocation.context.key)
+                self._connection.on_acknowledged = self._answers_arrived
+                cell.submit_repeatable(invocation)
             else:
                 cell.submit(invocation)
+
+    def _answers_arrived(self, deliveries: list[Delivery]) -> None:
+        """What the other side has need not be kept for it."""
+        for delivery in deliveries:
+            if isinstance(delivery, int) or delivery[0] not in (RESULT, ERROR):
+                continue
+            keyed = self._keyed.pop(delivery[1], None)
+            if keyed is not None:
+                cell, key = keyed
+                cell.repeats.forget(key)
 
     def _outcomes_received(self, event: OutcomesReceived) -> None:
         outgoing = self._outgoing
@@ -552,6 +571,7 @@ class Peer:
 
     def _cancel_received(self, event: CancelReceived) -> None:
         invocation = self._incoming.pop(event.call_id, None)
+        self._keyed.pop(event.call_id, None)
         if invocation is not None:
             cell = self._cells.get(invocation.target)
             if cell is not None:

@@ -86,6 +86,7 @@ class Process:
         # Each entry is a list of one, or of none once somebody has taken what was in it.
         self._posted: deque[list[tuple[Callable[..., object], tuple[Any, ...]]]] = deque()
         self._post_armed = False
+        self._call_keys = 0
         self._closed = False
         self._takes_posts = True
         self.peers = Peers(
@@ -219,6 +220,11 @@ class Process:
             _LocalCall(self, target, call).begin()
         else:
             self.peers.send(process_id, address, target, call)
+
+    def new_call_key(self) -> bytes:
+        """An id for a call that may be repeated; never given twice, by any process."""
+        self._call_keys += 1
+        return f"{self.process_id}/{self._call_keys}".encode()
 
     # ---- other threads
 

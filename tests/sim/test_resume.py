@@ -216,3 +216,112 @@ async def test_another_process_at_the_address_does_not_go_on_with_the_session(si
         sim.process("a", hosting(Journal), name="second")
         assert isinstance(await pending, ActorUnavailable)
         assert await call(me, "a:7000", "actor", "all") == []
+
+
+@fray.actor
+class Ledger:
+    """Counts how often it is really asked."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.cancelled = 0
+
+    @fray.method(idempotent=True, retries=20)
+    async def pay(self, seconds: float, kilobytes: int = 0) -> tuple[int, bytes]:
+        self.runs += 1
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return self.runs, bytes(kilobytes << 10)
+
+    @fray.method(idempotent=True, retries=20)
+    async def refuse(self) -> None:
+        self.runs += 1
+        await asyncio.sleep(20)
+        raise ValueError(f"refused {self.runs}")
+
+    @fray.method(idempotent=True, retries=20)
+    async def count(self, to: int):
+        self.runs += 1
+        for number in range(to):
+            await asyncio.sleep(1)
+            yield number
+
+    @fray.method(concurrent=True)
+    def numbers(self) -> tuple[int, int]:
+        return self.runs, self.cancelled
+
+
+async def ledger_apart(sim_cluster: SimCluster) -> Any:
+    """An actor on a host that can be cut off from the test, and not from the controller."""
+    await sim_cluster.add_hosts(1)
+    return await Ledger.remote()  # type: ignore[attr-defined]
+
+
+async def apart(sim_cluster: SimCluster, actor: Any, seconds: float) -> None:
+    """Longer than a session waits: so the connection ends for good."""
+    host = sim_cluster.host_of(actor).name
+    sim_cluster.sim.network.reset_links("test", host)
+    with sim_cluster.partition("test", host):
+        await asyncio.sleep(seconds)
+
+
+@pytest.mark.parametrize("work_s", [0.5, 5, 30, 90], ids="done {0}".format)
+async def test_a_call_that_is_repeated_is_answered_with_its_first_outcome(
+    sim_cluster: SimCluster, work_s: float
+):
+    ledger = await ledger_apart(sim_cluster)
+    paying = ledger.pay.remote(work_s)
+    await asyncio.sleep(0.1)
+    await apart(sim_cluster, ledger, 60)
+    assert await paying == (1, b"")
+    assert await ledger.numbers.remote() == (1, 0)
+
+
+async def test_a_call_that_is_repeated_raises_what_it_raised_first(sim_cluster: SimCluster):
+    ledger = await ledger_apart(sim_cluster)
+    refused = ledger.refuse.remote()
+    await asyncio.sleep(0.1)
+    await apart(sim_cluster, ledger, 60)
+    with pytest.raises(ValueError, match="refused 1"):
+        await refused
+
+
+async def test_a_call_whose_caller_goes_away_for_good_is_cancelled_when_it_says_so(
+    sim_cluster: SimCluster,
+):
+    ledger = await ledger_apart(sim_cluster)
+    paying = ledger.pay.remote(300)
+    await asyncio.sleep(0.1)
+    await apart(sim_cluster, ledger, 30)
+    await asyncio.sleep(5)  # it has been repeated: two connections have asked for it
+    paying.cancel()
+    await asyncio.sleep(5)
+    assert await ledger.numbers.remote() == (1, 1)
+
+
+async def test_a_stream_is_never_read_from_its_middle_on(sim_cluster: SimCluster):
+    ledger = await ledger_apart(sim_cluster)
+    with pytest.raises(ActorUnavailable):  # items had come: a repetition would give them twice
+        async for number in ledger.count.remote(20):
+            if number == 3:
+                await apart(sim_cluster, ledger, 60)
+
+
+async def test_outcomes_are_forgotten_when_the_caller_has_them(sim_cluster: SimCluster):
+    ledger = await ledger_apart(sim_cluster)
+    for number in range(200):
+        await ledger.pay.remote(0, 300 if number % 50 == 0 else 0)
+    process = sim_cluster.process_of(ledger)
+    [cell] = [cell for cell in kept_by(process) if type(cell.instance).__name__ == "Ledger"]
+    assert 0 < len(cell.repeats) <= 64
+
+
+def kept_by(process: Any) -> list[Any]:
+    import gc
+
+    from fray.runtime.cell import Cell
+
+    return [each for each in gc.get_objects() if isinstance(each, Cell) and each.instance]

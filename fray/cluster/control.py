@@ -32,11 +32,11 @@ from fray.errors import (
 )
 from fray.ids import AttemptId, JobId, WorkerId
 from fray.runtime.calls import OutgoingCall
-from fray.runtime.jsoncodec import json_dumps, json_loads
-from fray.runtime.payload import Codec, Payload
+from fray.runtime.codecs import json_payload, read_json_payload
 
 if TYPE_CHECKING:
     from fray.actor.system import ActorSystem
+    from fray.runtime.payload import Payload
 
 T = TypeVar("T")
 
@@ -443,12 +443,12 @@ class ControlRoute(Route):
 
     def encode(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """See `Route.encode`."""
-        return Payload(json_dumps([args, kwargs]), codec=Codec.JSON)
+        return json_payload([args, kwargs])
 
     def decode(self, method: str, payload: Payload) -> Any:
         """See `Route.decode`."""
         self._has_answered = True
-        return json_loads(payload.data, self._returns[method])
+        return read_json_payload(payload, self._returns[method])
 
     def failed(self, future: ActorFuture[Any], exc: BaseException) -> None:
         """Repeats the call while there is time: the control plane may be starting again."""

@@ -16,6 +16,7 @@ from fray.actor.future import ActorFuture, refuse_to_block
 from fray.errors import ActorUnavailable, FrayError, UnknownMethodError
 from fray.ids import ActorId
 from fray.runtime.blocking import check_stopped
+from fray.runtime.callcontext import NO_CONTEXT, CallContext
 from fray.runtime.calls import CURRENT_INVOCATION, OutgoingCall
 from fray.runtime.methods import (
     DEFAULT_OPTIONS,
@@ -76,15 +77,22 @@ class ActorMethod:
             timeout_s = None
         if timeout_s is not None:
             deadline = route.process.clock.monotonic() + timeout_s
-        inherited = None
+        inherited, context = None, NO_CONTEXT
         if invocation is not None and not invocation.finished:  # else: what it left running
             inherited = invocation.deadline
+            if invocation.context.chain:
+                context = CallContext(chain=invocation.context.chain)
         if inherited is not None and (deadline is None or inherited < deadline):
             deadline = inherited  # a call made inside a call has the time that is left of it
             timeout_s = deadline - route.process.clock.monotonic()
         future: ActorFuture[Any] = ActorFuture(route, self._name, timeout_s, self._retries)
         call = OutgoingCall(
-            self._name, payload, future, deadline=deadline, repeatable=self._retries > 0
+            self._name,
+            payload,
+            future,
+            deadline=deadline,
+            repeatable=self._retries > 0,
+            context=context,
         )
         route.process.post(route.submit, future, call)
         return future

@@ -34,9 +34,7 @@ class Stream(AsyncIterator[T], Iterator[T]):
                 self._over = True
                 self._future.stream_over()
                 raise StopAsyncIteration
-            changed = self._future.changed()
-            if not self._future.is_ready:  # an item may have come between the two
-                await changed
+            await self._future.until_changed()
 
     def __next__(self) -> T:
         while True:

@@ -25,6 +25,7 @@ from fray.errors import (
     RemoteProtocolError,
     Started,
 )
+from fray.runtime.builtin import RUNTIME, question
 from fray.runtime.callcontext import NO_CONTEXT, CallContext
 from fray.runtime.calls import Invocation, OutgoingCall
 from fray.runtime.connection import Connection, ConnectionState
@@ -43,8 +44,10 @@ from fray.runtime.events import (
 )
 
 if TYPE_CHECKING:
+    from fray.runtime.builtin import Builtin
     from fray.runtime.cell import Cell
     from fray.runtime.clock import Clock
+    from fray.runtime.cycles import Probe
     from fray.runtime.hello import Hello
     from fray.runtime.payload import Payload
     from fray.runtime.transport import Link
@@ -69,6 +72,7 @@ class Peer:
         hello: What this side says of itself.
         clock: The process's clock.
         cells: The actors hosted here, by target.
+        builtin: What the process answers for itself.
         on_hello: Told when the other side has said who it is; False refuses it.
         on_lost: Told once when the connection is over.
     """
@@ -81,6 +85,7 @@ class Peer:
         *,
         clock: Clock,
         cells: dict[str, Cell],
+        builtin: Builtin,
         on_hello: Callable[[Peer], str | None],
         on_lost: Callable[[Peer], None],
     ) -> None:
@@ -93,6 +98,7 @@ class Peer:
         self._connection = Connection(role, hello)
         self._clock = clock
         self._cells = cells
+        self._builtin = builtin
         self._on_hello = on_hello
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
@@ -206,7 +212,21 @@ class Peer:
             self._connection.grant(call.call_id, items, nbytes)
             self._touch()
 
+    def probe(self, call: OutgoingCall, probe: Probe) -> None:
+        """See `Carrier.probe`."""
+        if call.call_id in self._outgoing:
+            self.send(RUNTIME, question("probe", call.call_id, probe))
+
+    def break_cycle(self, call: OutgoingCall, chain: str) -> None:
+        """See `Carrier.break_cycle`."""
+        if call.call_id in self._outgoing:
+            self.send(RUNTIME, question("break_cycle", call.call_id, chain))
+
     # ---- answers to calls that came in
+
+    def served(self, call_id: int) -> Invocation | None:
+        """See `Served.served`."""
+        return self._incoming.get(call_id)
 
     def result(self, invocation: Invocation, payload: Payload) -> None:
         """See `ReplyTo.result`."""
@@ -377,7 +397,9 @@ class Peer:
             invocation.target = call.target
             incoming[call.call_id] = invocation
             cell = cells.get(call.target)
-            if cell is None:
+            if cell is None and call.target == RUNTIME:
+                self._builtin.answer(self, invocation)
+            elif cell is None:
                 self.failure(
                     invocation,
                     ActorUnavailable(

@@ -26,9 +26,11 @@ from fray.runtime.events import Role
 from fray.runtime.peer import Peer
 
 if TYPE_CHECKING:
+    from fray.runtime.builtin import Builtin
     from fray.runtime.calls import OutgoingCall
     from fray.runtime.cell import Cell
     from fray.runtime.clock import Clock
+    from fray.runtime.cycles import Probe
     from fray.runtime.hello import Hello
     from fray.runtime.tasks import Scope
     from fray.runtime.transport import Link, LinkHandler, Transport
@@ -60,6 +62,12 @@ class _Dial:
     def grant(self, call: OutgoingCall, items: int, nbytes: int) -> None:
         """A stream that has not begun cannot be consumed."""
 
+    def probe(self, call: OutgoingCall, probe: Probe) -> None:
+        """What has not been sent waits for no actor."""
+
+    def break_cycle(self, call: OutgoingCall, chain: str) -> None:
+        """What has not been sent is in no cycle."""
+
 
 class Peers:
     """All connections of a process.
@@ -69,6 +77,7 @@ class Peers:
         clock: The process's clock.
         transport: Opens links.
         cells: The actors hosted here, by target.
+        builtin: What the process answers for itself.
         scope: Owns the dialling tasks.
 
     Attributes:
@@ -82,12 +91,14 @@ class Peers:
         clock: Clock,
         transport: Transport,
         cells: dict[str, Cell],
+        builtin: Builtin,
         scope: Scope,
     ) -> None:
         self._hello = hello
         self._clock = clock
         self._transport = transport
         self._cells = cells
+        self._builtin = builtin
         self._scope = scope
         self._all: dict[Peer, None] = {}
         self._by_process: dict[str, Peer] = {}
@@ -161,6 +172,7 @@ class Peers:
             self._hello(),
             clock=self._clock,
             cells=self._cells,
+            builtin=self._builtin,
             on_hello=self._settle,
             on_lost=self._lost,
         )

@@ -25,6 +25,7 @@ from fray.runtime.methods import (
     check_retries,
     check_timeout,
     no_such_method,
+    not_idempotent,
 )
 
 if TYPE_CHECKING:
@@ -131,10 +132,7 @@ class ActorMethod:
         check_timeout(timeout)
         check_retries(retries or 0)
         if retries and not self._handle.is_idempotent(self._name):
-            raise ValueError(
-                f"{self._handle.label}.{self._name} is not marked idempotent=True: a call that may "
-                "have run is repeated only where running it twice does no harm"
-            )
+            raise ValueError(not_idempotent(self._handle.label, self._name))
         return ActorMethod(
             self._handle,
             self._name,

@@ -181,6 +181,7 @@ class Invocation:
         more: Whether other calls wait at the actor when this one is answered: then its answer may
             wait a moment for theirs.
         task: What runs it, where that is a task or a thread's future.
+        timer: Ends it when its time is up.
         thread: The thread that runs it, where one does; else 0.
         waiting: The calls of others that its code waits for; see `fray.runtime.waits`.
     """
@@ -204,6 +205,7 @@ class Invocation:
         "target",
         "task",
         "thread",
+        "timer",
         "waiting",
     )
 
@@ -234,6 +236,7 @@ class Invocation:
         self.started_at = 0.0
         self.task: asyncio.Future[Any] | None = None
         self.thread = 0
+        self.timer: asyncio.TimerHandle | None = None
         self.waiting: dict[Waiter, Awaited] | None = None
         self._credit_items = STREAM_ITEMS_WINDOW
         self._credit_bytes = STREAM_BYTES_WINDOW

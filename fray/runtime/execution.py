@@ -19,7 +19,7 @@ from dataclasses import replace
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from fray.errors import CallCancelled
+from fray.errors import CallCancelled, DeadlineExceeded, Started
 from fray.runtime.calls import CURRENT_INVOCATION, Invocation
 from fray.runtime.codecs import CODECS
 from fray.runtime.error_envelope import encode_error
@@ -112,7 +112,11 @@ class Execution:
         self.running[invocation] = in_turn
         if self._options.reentrant:
             self._add_link(invocation)
-        invocation.started_at = self._clock.monotonic()
+        invocation.started_at = now = self._clock.monotonic()
+        if invocation.deadline is not None:  # whether or not its caller can still tell that
+            left_s = max(invocation.deadline - now, 0.0)
+            loop = asyncio.get_running_loop()
+            invocation.timer = loop.call_later(left_s, self._too_late, invocation)
         context = self.context()
         context.run(CURRENT_INVOCATION.set, invocation)
         if method.kind is Kind.SYNC:
@@ -149,6 +153,12 @@ class Execution:
         for awaited in blocked_on(invocation):  # which its thread would only see in the end
             awaited.cancel()
 
+    def _too_late(self, invocation: Invocation) -> None:
+        started = Started.NO if invocation.payload is not None else Started.UNKNOWN
+        message = f"{self._label}.{invocation.method} had not ended when its time was up"
+        invocation.fail(DeadlineExceeded(message, started=started))
+        self.cancel(invocation)
+
     def context(self) -> Context:
         """The context variables that the actor's code sees, for one run of it."""
         return self._context.copy()
@@ -170,6 +180,8 @@ class Execution:
 
     def _ended(self, invocation: Invocation, *, in_turn: bool) -> None:
         self.running.pop(invocation, None)
+        if invocation.timer is not None:
+            invocation.timer.cancel()
         invocation.task = None
         self._owner.ended(invocation, in_turn=in_turn)
 

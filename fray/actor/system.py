@@ -19,7 +19,7 @@ from fray.actor.route import Route
 from fray.actor.watch import CallWatch
 from fray.errors import ClusterClosed, DeathCause, DeathKind, FrayError
 from fray.ids import Namespace
-from fray.runtime.cell import CellOptions
+from fray.runtime.cell_options import MAILBOX_CALLS_MAX, CellOptions
 from fray.runtime.methods import methods_of
 from fray.runtime.serialization import dumps_call, loads
 
@@ -284,16 +284,12 @@ def cell_options(options: ActorOptions) -> CellOptions:
     Args:
         options: The actor's.
     """
-    cell = CellOptions(
-        max_concurrency=options.max_concurrency, thread_affinity=options.thread_affinity
+    return CellOptions(
+        max_concurrency=options.max_concurrency,
+        mailbox_calls_max=options.mailbox_calls_max or MAILBOX_CALLS_MAX,
+        thread_affinity=options.thread_affinity,
+        reentrant=options.reentrant,
     )
-    if options.mailbox_calls_max is not None:
-        cell = CellOptions(
-            max_concurrency=options.max_concurrency,
-            thread_affinity=options.thread_affinity,
-            mailbox_calls_max=options.mailbox_calls_max,
-        )
-    return cell
 
 
 def _a_loop_runs_here() -> bool:

@@ -15,9 +15,11 @@ from fray.runtime.callcontext import NO_CONTEXT, CallContext
 
 if TYPE_CHECKING:
     from fray.errors import CallError
+    from fray.runtime.cycles import Probe
     from fray.runtime.payload import Payload
     from fray.runtime.repeats import Repeats
     from fray.runtime.transport import Principal
+    from fray.runtime.waits import Awaited, Waiter
 
 STREAM_ITEMS_WINDOW = 64
 """Items that a stream's producer may be ahead of its consumer."""
@@ -128,6 +130,14 @@ class Carrier(Protocol):
         """Gives a stream's producer more credit."""
         ...
 
+    def probe(self, call: OutgoingCall, probe: Probe) -> None:
+        """Asks the actor's side what this call waits for; see `fray.runtime.cycles`."""
+        ...
+
+    def break_cycle(self, call: OutgoingCall, chain: str) -> None:
+        """Has the actor's side take this call out of a cycle, unless it has begun."""
+        ...
+
 
 class ReplyTo(Protocol):
     """Where an invocation's answer goes."""
@@ -173,6 +183,9 @@ class Invocation:
         more: Whether other calls wait at the actor when this one is answered: then its answer may
             wait a moment for theirs.
         task: What runs it, where that is a task or a thread's future.
+        timer: Ends it when its time is up.
+        thread: The thread that runs it, where one does; else 0.
+        waiting: The calls of others that its code waits for; see `fray.runtime.waits`.
     """
 
     __slots__ = (
@@ -194,6 +207,9 @@ class Invocation:
         "started_at",
         "target",
         "task",
+        "thread",
+        "timer",
+        "waiting",
     )
 
     def __init__(
@@ -223,6 +239,9 @@ class Invocation:
         self.more = False
         self.started_at = 0.0
         self.task: asyncio.Future[Any] | None = None
+        self.thread = 0
+        self.timer: asyncio.TimerHandle | None = None
+        self.waiting: dict[Waiter, Awaited] | None = None
         self._credit_items = STREAM_ITEMS_WINDOW
         self._credit_bytes = STREAM_BYTES_WINDOW
         self._credit: asyncio.Future[None] | None = None

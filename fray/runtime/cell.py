@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from enum import Enum
@@ -29,6 +29,7 @@ from fray.runtime.cell_options import CellOptions
 from fray.runtime.mailbox import Mailbox
 from fray.runtime.methods import methods_of
 from fray.runtime.repeats import Repeats
+from fray.runtime.waits import holding_up
 
 if TYPE_CHECKING:
     from fray.runtime.calls import Invocation
@@ -129,6 +130,17 @@ class Cell:
             break
         return CellStatistics(self.state, len(self._mailbox), len(running), busy)
 
+    @property
+    def running(self) -> Collection[Invocation]:
+        """The calls that run, or are handed to the thread; the oldest first."""
+        return self._execution.running.keys()
+
+    def awaits(self) -> tuple[str, ...]:
+        """The calls of other actors that the oldest running call waits for, for people."""
+        for invocation in self._execution.running:
+            return tuple(awaited.describe() for _, awaited in holding_up(invocation))
+        return ()
+
     # ---- calls
 
     def submit(self, invocation: Invocation) -> None:
@@ -168,6 +180,23 @@ class Cell:
         """
         if invocation.repeats is None or not invocation.repeats.lost(invocation):
             self._mailbox.cancel(invocation)
+
+    def holder(self, invocation: Invocation) -> Invocation | None:
+        """For whose end a call waits before it can have its turn; None where it need not.
+
+        Args:
+            invocation: The call.
+        """
+        return self._mailbox.holder(invocation)
+
+    def break_cycle(self, invocation: Invocation, chain: str) -> None:
+        """Takes a call out of a cycle of waits: refuses it, or runs it beside the others.
+
+        Args:
+            invocation: The call; nothing happens where it has its turn by now.
+            chain: The cycle, for people.
+        """
+        self._mailbox.break_cycle(invocation, chain)
 
     # ---- life
 

@@ -30,6 +30,7 @@ from fray.errors import (
     RemoteProtocolError,
     Started,
 )
+from fray.runtime.builtin import RUNTIME, question
 from fray.runtime.callcontext import NO_CONTEXT, CallContext
 from fray.runtime.calls import Invocation, OutgoingCall
 from fray.runtime.connection import Connection, ConnectionState
@@ -49,8 +50,10 @@ from fray.runtime.events import (
 from fray.runtime.frames import ERROR, RESULT
 
 if TYPE_CHECKING:
+    from fray.runtime.builtin import Builtin
     from fray.runtime.cell import Cell
     from fray.runtime.clock import Clock
+    from fray.runtime.cycles import Probe
     from fray.runtime.hello import Hello
     from fray.runtime.payload import Payload
     from fray.runtime.sentlog import Delivery
@@ -96,6 +99,7 @@ class Peer:
         hello: What this side says of itself.
         clock: The process's clock.
         cells: The actors hosted here, by target.
+        builtin: What the process answers for itself.
         owner: Is told what becomes of it.
 
     Attributes:
@@ -113,6 +117,7 @@ class Peer:
         *,
         clock: Clock,
         cells: dict[str, Cell],
+        builtin: Builtin,
         owner: PeerOwner,
     ) -> None:
         self.link = link
@@ -125,6 +130,7 @@ class Peer:
         self._connection = Connection(role, hello, greet=self._greet)
         self._clock = clock
         self._cells = cells
+        self._builtin = builtin
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self.dialled = ""
@@ -351,7 +357,21 @@ class Peer:
             self._connection.grant(call.call_id, items, nbytes)
             self._touch()
 
+    def probe(self, call: OutgoingCall, probe: Probe) -> None:
+        """See `Carrier.probe`."""
+        if call.call_id in self._outgoing:
+            self.send(RUNTIME, question("probe", call.call_id, probe))
+
+    def break_cycle(self, call: OutgoingCall, chain: str) -> None:
+        """See `Carrier.break_cycle`."""
+        if call.call_id in self._outgoing:
+            self.send(RUNTIME, question("break_cycle", call.call_id, chain))
+
     # ---- answers to calls that came in
+
+    def served(self, call_id: int) -> Invocation | None:
+        """See `Served.served`."""
+        return self._incoming.get(call_id)
 
     def result(self, invocation: Invocation, payload: Payload) -> None:
         """See `ReplyTo.result`."""
@@ -518,7 +538,9 @@ class Peer:
             invocation.target = call.target
             incoming[call.call_id] = invocation
             cell = cells.get(call.target)
-            if cell is None:
+            if cell is None and call.target == RUNTIME:
+                self._builtin.answer(self, invocation)
+            elif cell is None:
                 self.failure(
                     invocation,
                     ActorUnavailable(

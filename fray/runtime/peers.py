@@ -33,9 +33,11 @@ from fray.runtime.events import Role
 from fray.runtime.peer import Peer
 
 if TYPE_CHECKING:
+    from fray.runtime.builtin import Builtin
     from fray.runtime.calls import OutgoingCall
     from fray.runtime.cell import Cell
     from fray.runtime.clock import Clock
+    from fray.runtime.cycles import Probe
     from fray.runtime.hello import Hello
     from fray.runtime.tasks import Scope
     from fray.runtime.transport import Link, LinkHandler, Transport
@@ -73,6 +75,12 @@ class _Dial:
     def grant(self, call: OutgoingCall, items: int, nbytes: int) -> None:
         """A stream that has not begun cannot be consumed."""
 
+    def probe(self, call: OutgoingCall, probe: Probe) -> None:
+        """What has not been sent waits for no actor."""
+
+    def break_cycle(self, call: OutgoingCall, chain: str) -> None:
+        """What has not been sent is in no cycle."""
+
 
 class Peers:
     """All connections of a process.
@@ -82,6 +90,7 @@ class Peers:
         clock: The process's clock.
         transport: Opens links.
         cells: The actors hosted here, by target.
+        builtin: What the process answers for itself.
         scope: Owns the dialling tasks.
 
     Attributes:
@@ -97,12 +106,14 @@ class Peers:
         clock: Clock,
         transport: Transport,
         cells: dict[str, Cell],
+        builtin: Builtin,
         scope: Scope,
     ) -> None:
         self._hello = hello
         self._clock = clock
         self._transport = transport
         self._cells = cells
+        self._builtin = builtin
         self._scope = scope
         self._all: dict[Peer, None] = {}
         self._by_process: dict[str, Peer] = {}
@@ -179,7 +190,15 @@ class Peers:
             hello = replace(hello, session=f"{hello.process_id}/{self._sessions}")
         elif resumes is not None:
             hello = replace(hello, session=resumes.session, resume=resumes.received)
-        peer = Peer(link, role, hello, clock=self._clock, cells=self._cells, owner=self)
+        peer = Peer(
+            link,
+            role,
+            hello,
+            clock=self._clock,
+            cells=self._cells,
+            builtin=self._builtin,
+            owner=self,
+        )
         if resumes is not None:
             self._resuming[peer] = resumes
         self._all[peer] = None

@@ -37,6 +37,7 @@ from fray.testing.threads import SimThreads
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
+    from contextvars import Context
 
     from fray.cluster.identity import Identity
     from fray.cluster.worker.launcher import LaunchSpec
@@ -57,7 +58,16 @@ _TASK_MODULE = "fray.cluster.worker.task"
 
 
 class SimRuntime(Process):
-    """A fray process whose plain functions cannot wait for its loop, and are told why."""
+    """A fray process whose plain functions cannot wait for its loop, and are told why.
+
+    Args:
+        context: In which its callbacks run.
+        **seams: See `Process`.
+    """
+
+    def __init__(self, context: Context, **seams: Any) -> None:
+        super().__init__(**seams)
+        self.context = context
 
     def run(
         self, make: Callable[[], Coroutine[Any, Any, T]], *, timeout_s: float | None = None
@@ -73,6 +83,15 @@ class SimRuntime(Process):
             raise SimUnsupported(_BLOCKS) from None
         return super().run(make, timeout_s=timeout_s)
 
+    def post(self, fn: Callable[..., object], *args: Any) -> None:
+        """See `Process.post`: what plain functions post runs after them, as from a thread."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self.loop.call_soon(super().post, fn, *args, context=self.context.copy())
+        else:
+            super().post(fn, *args)
+
 
 def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
     """The fray process of a simulated process; not yet started.
@@ -84,6 +103,7 @@ def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
     return SimRuntime(
+        process.lane.context,
         clock=process.clock,
         transport=process.make_transport(authenticator=TokenAuthenticator(TOKEN), token=TOKEN),
         # Threads of its own: it closes them, and the test's process has several connections.

@@ -18,7 +18,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,7 +279,7 @@ def network(*names: str) -> Generator[Network]:
         made.close()
 
 
-def present(namespaces: Iterator[str]) -> list[str]:
+def present(*namespaces: str) -> list[str]:
     """Which of some namespaces exist."""
     there = set(_run("ip", "netns", "list").split())
     return [name for name in namespaces if name in there]

@@ -111,6 +111,10 @@ class _Pump:
             self._changed.set()
 
 
+class Dropped(Exception):
+    """A test has ended a connection."""
+
+
 class Connection:
     """One connection through the proxy.
 
@@ -133,31 +137,51 @@ class Connection:
         self._far = far
         self.up = _Pump(near, far, proxy.up, dice)
         self.down = _Pump(far, near, proxy.down, dice)
-        self._end: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._dropped = asyncio.Event()
+        self._forgotten = asyncio.Event()
+        self._half_open = False
 
     async def run(self) -> None:
         """Until both directions have ended, or it is dropped."""
-        pumps = asyncio.gather(self.up.run(), self.down.run(), return_exceptions=True)
+        reset = True
         try:
-            await asyncio.wait((pumps, self._end), return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._until_dropped())
+                async with asyncio.TaskGroup() as pumps:
+                    pumps.create_task(self.up.run())
+                    pumps.create_task(self.down.run())
+                watching.cancel()
+                reset = False
+        except* (Dropped, OSError):
+            if self._half_open:
+                _close(self._near, reset=True)
+                await self._forgotten.wait()
         finally:
-            pumps.cancel()
-            # Cancelled pumps must be done with the sockets before those are closed.
-            await asyncio.gather(pumps, return_exceptions=True)
-            for sock in (self._near, self._far):
-                if not self._end.done() or self._end.result():
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                sock.close()
+            _close(self._near, reset=reset)
+            _close(self._far, reset=reset)
 
-    def drop(self, *, reset: bool = True) -> None:
-        """Ends it at once; what was under way is lost.
+    async def _until_dropped(self) -> None:
+        await self._dropped.wait()
+        raise Dropped
+
+    def drop(self, *, half_open: bool = False) -> None:
+        """Ends it at once, with a reset; what was under way is lost.
 
         Args:
-            reset: Whether both sides see a reset, as when something on the way loses its memory;
-                else an orderly end in the midst of everything.
+            half_open: Only whoever connected hears of it; to the other side it stays open, in
+                silence, until it is dropped again.
         """
-        if not self._end.done():
-            self._end.set_result(reset)
+        self._half_open = half_open
+        self._dropped.set()
+        if not half_open:
+            self._forgotten.set()
+
+
+def _close(sock: socket.socket, *, reset: bool) -> None:
+    if sock.fileno() >= 0:
+        if reset:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        sock.close()
 
 
 class Proxy:
@@ -192,37 +216,38 @@ class Proxy:
         self.accepted = 0
         self.port = 0
 
-    async def serve(self, listener: socket.socket, group: asyncio.TaskGroup) -> None:
-        """Takes connections, for ever.
+    async def serve(self, listener: socket.socket) -> None:
+        """Takes connections until it is cancelled, which ends them all.
 
         Args:
             listener: Where they come in.
-            group: Owns what is done for them.
         """
         loop = asyncio.get_running_loop()
-        while True:
-            near, _ = await loop.sock_accept(listener)
-            number, self.accepted = self.accepted, self.accepted + 1
-            if not self._accepts(number):
-                near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                near.close()
-                continue
-            group.create_task(self._pass_on(number, near))
+        async with asyncio.TaskGroup() as group:
+            while True:
+                near, _ = await loop.sock_accept(listener)
+                near.setblocking(False)
+                number, self.accepted = self.accepted, self.accepted + 1
+                if self._accepts(number):
+                    group.create_task(self._pass_on(number, near))
+                else:
+                    _close(near, reset=True)
 
     async def _pass_on(self, number: int, near: socket.socket) -> None:
         far = socket.socket()
         far.setblocking(False)
-        near.setblocking(False)
         try:
             if self._upstream is None:
                 far.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
             await asyncio.get_running_loop().sock_connect(far, self._destination(near))
-        except OSError:
-            near.close()
-            far.close()
-            return
-        for sock in (near, far):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for sock in (near, far):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except BaseException as exc:
+            _close(near, reset=True)
+            _close(far, reset=True)
+            if isinstance(exc, OSError):  # there is nobody
+                return
+            raise
         connection = Connection(number, near, far, self, self._dice)
         self.connections.append(connection)
         try:
@@ -238,14 +263,14 @@ class Proxy:
         port, address = struct.unpack("!2xH4s8x", raw)
         return socket.inet_ntoa(address), port
 
-    def drop_all(self, *, reset: bool = True) -> None:
+    def drop_all(self, *, half_open: bool = False) -> None:
         """Ends all connections at once.
 
         Args:
-            reset: See `Connection.drop`.
+            half_open: See `Connection.drop`.
         """
         for connection in list(self.connections):
-            connection.drop(reset=reset)
+            connection.drop(half_open=half_open)
 
 
 def _set_event() -> asyncio.Event:
@@ -272,13 +297,12 @@ async def proxying(
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     proxy.port = listener.getsockname()[1]
+    serving = asyncio.ensure_future(proxy.serve(listener))
     try:
-        async with asyncio.TaskGroup() as group:
-            serving = group.create_task(proxy.serve(listener, group))
-            try:
-                yield proxy
-            finally:
-                serving.cancel()
-                proxy.drop_all()
+        yield proxy
     finally:
+        serving.cancel()
+        await asyncio.wait([serving])
         listener.close()
+        if not serving.cancelled():
+            serving.result()

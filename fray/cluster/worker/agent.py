@@ -362,7 +362,7 @@ class Agent:
         self._lease.renew()
         cause = DeathCause(
             DeathKind.HOST_LOST,
-            f"its host {self._spec.worker_id} had to end it, since {why}",
+            f"ended by its host, since {why}",
             host=str(self._spec.worker_id),
         )
         for attempt in list(self._attempts.values()):

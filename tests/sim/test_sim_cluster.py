@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import fray
+from fray.actor.directory import ActorKey
 from fray.actor.server import FrayActorServer
 from fray.cluster import Entrypoint, JobRequest, JobStatus, ResourceConfig, current_cluster
 from fray.cluster.worker.launcher import LaunchSpec
@@ -169,6 +170,24 @@ async def test_a_frozen_incarnation_that_has_a_successor_changes_nothing_any_mor
     assert sim_cluster.host_of(counter) is (second if before.host is first else first)
     assert await counter.add.remote(1) == 2
     assert await (await sim_cluster.resolver.lookup_async("counter")).plain.remote() == 2
+
+
+async def test_nobody_is_led_to_what_wakes_up_on_a_host_that_was_given_up(sim_cluster):
+    [host] = await sim_cluster.add_hosts(1)
+    counter = await Counter.options(name="counter").remote()
+    before = sim_cluster.process_of(counter)
+    sim_cluster.freeze(host)
+    await asyncio.sleep(120)  # it is given up, and there is no other
+    sim_cluster.thaw(host)
+    directory, seen = sim_cluster.system.directory, set()
+    key = ActorKey("test", name="counter")
+    while 1 not in seen:  # until it has a successor
+        await asyncio.sleep(0.001)
+        located = await directory.locate(key, wait_s=0)
+        seen |= {endpoint.incarnation - 1 for endpoint in located.endpoints}
+    assert seen == {1}
+    assert before.exit is not None
+    assert await counter.add.remote(1) == 1
 
 
 async def test_actors_make_actors_and_streams_flow(sim_cluster):

@@ -18,12 +18,15 @@ import psutil
 from fray.actor.current import CURRENT_SYSTEM, DEFAULT_SYSTEM
 from fray.cluster.connect import open_cluster
 from fray.cluster.home import ClusterHome
+from fray.cluster.hosttimes import LEASE_S
 from fray.cluster.identity import Identity
+from fray.errors import FrayError
 from fray.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from fray.cluster.client import AsyncFrayCluster
     from fray.cluster.worker.shim.cgroups import Group
+    from tests.integration.netns import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,16 +83,27 @@ class Daemon:
 
 
 class RealCluster:
-    """A controller on one port, and agents beside it.
+    """A controller on one port, and agents beside it or on hosts of their own.
 
     Args:
         root: What ``FRAY_HOME`` would be.
         variables: Further environment variables of all its processes.
+        host: The controller's host; None for this machine's loopback.
+        lease_s: How long its hosts may be silent.
     """
 
-    def __init__(self, root: Path, variables: Mapping[str, str] = NOTHING) -> None:
+    def __init__(
+        self,
+        root: Path,
+        variables: Mapping[str, str] = NOTHING,
+        *,
+        host: Host | None = None,
+        lease_s: float = LEASE_S,
+    ) -> None:
         self.root = root
         self.variables = variables
+        self.host = host
+        self.lease_s = lease_s
         self.home = ClusterHome("test", root).ensure()
         self.token = self.home.token()
         self.controller: Daemon | None = None
@@ -98,7 +112,11 @@ class RealCluster:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self._bind}:{self.port}"
+
+    @property
+    def _bind(self) -> str:
+        return "127.0.0.1" if self.host is None else self.host.address
 
     @property
     def environ(self) -> dict[str, str]:
@@ -113,13 +131,18 @@ class RealCluster:
         }
 
     def spawn(
-        self, *arguments: str, log: str, group: Group | None = None, pass_fds: tuple[int, ...] = ()
+        self,
+        *arguments: str,
+        log: str,
+        host: Host | None = None,
+        group: Group | None = None,
+        pass_fds: tuple[int, ...] = (),
     ) -> Daemon:
         """Starts ``python -m ARGUMENTS``."""
         path = self.home.logs / f"{log}.log"
         with path.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                [*(host.prefix if host is not None else ()), sys.executable, "-m", *arguments],
                 env=self.environ,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -137,8 +160,14 @@ class RealCluster:
 
     async def start_controller(self) -> None:
         """Starts it, again on the same port; returns when it serves."""
-        home = ("--home", str(self.home.path), "--port", str(self.port))
-        daemon = self.spawn("fray.cluster.controller.main", *home, log="controller")
+        daemon = self.spawn(
+            "fray.cluster.controller.main",
+            *("--home", str(self.home.path)),
+            *("--host", self._bind, "--port", str(self.port)),
+            *("--lease-s", str(self.lease_s)),
+            log="controller",
+            host=self.host,
+        )
         self.controller = daemon
 
         def ready() -> bool:
@@ -149,7 +178,9 @@ class RealCluster:
         await until(ready, "the controller serves")
         self.port = int(self.home.address.rpartition(":")[2])
 
-    async def start_agent(self, name: str = "w1", *, group: Group | None = None) -> None:
+    async def start_agent(
+        self, name: str = "w1", *, host: Host | None = None, group: Group | None = None
+    ) -> None:
         """Starts an agent, again on the same directory; returns when the controller knows it."""
         daemon = self.spawn(
             "fray.cluster.worker.main",
@@ -159,6 +190,7 @@ class RealCluster:
             *("--name", name),
             *("--resources", '{"cpu": 64, "memory": "64g"}'),
             log=f"worker-{name}",
+            host=host,
             group=group,
         )
         self.agents[name] = daemon
@@ -206,6 +238,14 @@ async def driving(
         CURRENT_SYSTEM.reset(token)
         DEFAULT_SYSTEM.remove(connection.system)
         await connection.close()
+
+
+async def outcome(call: Awaitable[Any]) -> Any:
+    """What comes of a call: its result, or what fray says instead."""
+    try:
+        return await call
+    except FrayError as exc:
+        return exc
 
 
 def is_gone(pid: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Generator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,13 @@ import pytest
 import fray
 from fray.actor.options import ActorOptions
 from fray.cluster.worker.shim.cgroups import Group, usable_parent
-from fray.errors import ActorDied, ActorNotFoundError, DeathKind, FrayError, Started
+from fray.errors import ActorDied, ActorNotFoundError, DeathKind, Started
 from fray.runtime.clock import SystemClock
 from tests.integration.real_cluster import (
     RealCluster,
     driving,
     is_gone,
+    outcome,
     until,
 )
 from tests.integration.victims import Victim
@@ -60,13 +61,6 @@ async def connection(cluster: RealCluster) -> AsyncGenerator[AsyncFrayCluster]:
 def victim(connection: AsyncFrayCluster, **options: Any) -> Any:
     # A test and its fixtures have different context variables.
     return connection.system.create(Victim, (), {}, ActorOptions(**options))
-
-
-async def outcome(call: Awaitable[Any]) -> Any:
-    try:
-        return await call
-    except FrayError as exc:
-        return exc
 
 
 class InFlight:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 
 import fray
+from fray.actor.directory import ActorKey
 from fray.actor.server import FrayActorServer
 from fray.cluster import Entrypoint, JobRequest, JobStatus, ResourceConfig, current_cluster
+from fray.cluster.controller.fleet import Fleet
 from fray.cluster.worker.launcher import LaunchSpec
 from fray.errors import (
     ActorDied,
@@ -24,6 +27,7 @@ from fray.errors import (
     ClusterError,
     DeathKind,
     InfeasibleError,
+    InvalidRequestError,
     NameTakenError,
     Started,
 )
@@ -171,6 +175,24 @@ async def test_a_frozen_incarnation_that_has_a_successor_changes_nothing_any_mor
     assert await (await sim_cluster.resolver.lookup_async("counter")).plain.remote() == 2
 
 
+async def test_nobody_is_led_to_what_wakes_up_on_a_host_that_was_given_up(sim_cluster):
+    [host] = await sim_cluster.add_hosts(1)
+    counter = await Counter.options(name="counter").remote()
+    before = sim_cluster.process_of(counter)
+    sim_cluster.freeze(host)
+    await asyncio.sleep(120)  # it is given up, and there is no other
+    sim_cluster.thaw(host)
+    directory, seen = sim_cluster.system.directory, set()
+    key = ActorKey("test", name="counter")
+    while 1 not in seen:  # until it has a successor
+        await asyncio.sleep(0.001)
+        located = await directory.locate(key, wait_s=0)
+        seen |= {endpoint.incarnation - 1 for endpoint in located.endpoints}
+    assert seen == {1}
+    assert before.exit is not None
+    assert await counter.add.remote(1) == 1
+
+
 async def test_actors_make_actors_and_streams_flow(sim_cluster):
     await sim_cluster.add_hosts(2)
     counter = await Counter.remote()
@@ -234,6 +256,46 @@ async def test_a_host_that_is_cut_off_from_the_controller(sim_cluster, long_s, o
         assert await counter.add.remote(1) == 1
     with pytest.raises(NameTakenError):
         await Counter.options(name="counter").remote()
+
+
+async def test_a_host_that_ends_its_tasks_because_it_hears_nobody_says_so(sim_cluster):
+    await sim_cluster.add_hosts(2)
+    counter = await Counter.remote()
+    sleeping = counter.sleep.remote(3600.0)
+    await asyncio.sleep(1)
+    host = sim_cluster.host_of(counter)
+    silent = pytest.raises(ActorDied, match=r"has not heard the controller for 6\d s")
+    with sim_cluster.partition(host, "controller"), silent as told:
+        await sleeping
+    assert (told.value.cause.kind, told.value.cause.host) == (DeathKind.HOST_LOST, host.name)
+    assert sim_cluster.now < 75  # not only when the controller gives it up
+
+
+async def test_a_report_that_is_refused_is_no_reason_to_end_what_runs(sim_cluster, monkeypatch):
+    [host] = await sim_cluster.add_hosts(1)
+    counter = await Counter.options(name="counter").remote()
+    process = sim_cluster.process_of(counter)
+    report, refused = Fleet.report, []
+
+    @functools.wraps(report)  # the annotations say how arguments are read
+    async def refuse(self, told):
+        if len(refused) < 3:
+            refused.append(told)
+            raise InvalidRequestError("that makes no sense")
+        return await report(self, told)
+
+    monkeypatch.setattr(Fleet, "report", refuse)
+
+    async def work():
+        await asyncio.sleep(30)
+
+    job_id = await sim_cluster.launch(JobRequest("work", Entrypoint.from_callable(work)))
+    await sim_cluster.until(lambda: len(refused) == 3)
+    assert (await sim_cluster.wait(job_id)).status is JobStatus.SUCCEEDED  # told after all
+    assert sim_cluster.process_of(counter) is process
+    assert await counter.add.remote(1) == 1
+    [found] = await sim_cluster.cluster.fleet.hosts()
+    assert (found.worker_id, found.health) == (host.name, "healthy")
 
 
 @pytest.mark.parametrize("long_s", [150.0, 1000.0])

@@ -66,6 +66,14 @@ class Departures:
                 self._unwatch(key, woken)
         return self._gone(endpoints)
 
+    def cause_of_end(self, endpoint: Endpoint) -> DeathCause | None:
+        """Why the attempt of an endpoint is over; None while it goes on, or if it has none.
+
+        Args:
+            endpoint: Which.
+        """
+        return self._cause(endpoint) if endpoint.attempt_id else None
+
     # ---- what happens
 
     def attempt_ended(self, attempt_id: AttemptId) -> None:

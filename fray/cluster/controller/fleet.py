@@ -17,24 +17,13 @@ from fray.cluster.controller.commands import (
 )
 from fray.cluster.controller.desired import Standing
 from fray.cluster.controller.records import CordonKind, Health, Worker
+from fray.cluster.hosttimes import HostTimes
 from fray.errors import InvalidRequestError
 from fray.ids import WorkerId
 
 if TYPE_CHECKING:
     from fray.cluster.controller.book import Book
     from fray.runtime.clock import Clock
-
-LEASE_S = 60.0
-"""How long a host goes on without hearing from a controller that runs; then it kills its tasks."""
-
-SUSPECT_S = 10.0
-"""Silence after which nothing new goes to a host: twice what it lets pass between two questions."""
-
-LOST_S = LEASE_S + 30.0
-"""Silence after which a host is given up: its lease, the time that killing takes, and a margin."""
-
-LOOK_S = 2.0
-"""How often silence is looked for."""
 
 
 class Fleet:
@@ -43,21 +32,24 @@ class Fleet:
     Args:
         book: The ledger.
         clock: The process's clock.
+        times: How long hosts may be silent.
     """
 
-    def __init__(self, book: Book, clock: Clock) -> None:
+    def __init__(self, book: Book, clock: Clock, times: HostTimes | None = None) -> None:
         self._book = book
         self._clock = clock
+        self._times = times or HostTimes()
         now = clock.monotonic()  # who was there before this controller has its full time
         self._heard: dict[WorkerId, float] = dict.fromkeys(book.ledger.tables.workers, now)
 
     async def run(self) -> None:
         """Looks for silent hosts, for ever."""
         last = self._clock.monotonic()
+        look_s = self._times.look_s
         while True:
-            await self._clock.sleep(LOOK_S)
+            await self._clock.sleep(look_s)
             now = self._clock.monotonic()
-            if now - last > LOOK_S * 3:
+            if now - last > look_s * 3:
                 # The controller itself stood still: what it did not hear is its own fault.
                 self._heard = {w: at + (now - last) for w, at in self._heard.items()}
             last = now
@@ -68,11 +60,11 @@ class Fleet:
 
     async def _look(self, worker_id: WorkerId, worker: Worker, now: float) -> None:
         silent_s = now - self._heard.setdefault(worker_id, now)
-        if silent_s > LOST_S:
+        if silent_s > self._times.lost_s:
             await self._book.commit(
                 WorkerLost(worker_id, worker.boot_id, f"silent for {silent_s:.0f} s")
             )
-        elif silent_s > SUSPECT_S and worker.health is Health.HEALTHY:
+        elif silent_s > self._times.suspect_s and worker.health is Health.HEALTHY:
             reason = f"silent for {silent_s:.0f} s"
             await self._book.commit(MarkWorker(worker_id, worker.boot_id, True, reason))
 
@@ -159,8 +151,10 @@ class Fleet:
         # that counts as taken note of, but is not, would be forgotten by its agent and run again.
         await self._book.durable()
         return Orders(
-            self._standing(worker_id, boot_id), self._book.ledger.desired(worker_id), LEASE_S
+            self._standing(worker_id, boot_id),
+            self._book.ledger.desired(worker_id),
+            self._times.lease_s,
         )
 
 
-__all__ = ["LEASE_S", "LOOK_S", "LOST_S", "SUSPECT_S", "Fleet"]
+__all__ = ["Fleet"]

@@ -19,6 +19,7 @@ from fray.cluster.control import ClusterFacts
 from fray.cluster.controller.journal import SqliteStore
 from fray.cluster.controller.tree import Controller
 from fray.cluster.home import ClusterHome
+from fray.cluster.hosttimes import LEASE_S, HostTimes
 from fray.errors import SupervisorFailed
 from fray.runtime.failures import explain
 from fray.runtime.loopthread import new_event_loop
@@ -37,6 +38,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to bind; 0 for any")
+    parser.add_argument(
+        "--lease-s",
+        type=float,
+        default=LEASE_S,
+        help="how long a host goes on without hearing the controller, in seconds",
+    )
     return parser
 
 
@@ -50,13 +57,14 @@ def advertised(host: str) -> str | None:
     return bind_host_for(ELSEWHERE) if host in EVERY_ADDRESS else None
 
 
-async def serve(home: ClusterHome, host: str, port: int) -> int:
+async def serve(home: ClusterHome, host: str, port: int, times: HostTimes) -> int:
     """Runs a controller until SIGTERM or SIGINT.
 
     Args:
         home: The cluster's directory.
         host: Address to bind.
         port: Port to bind.
+        times: How long hosts may be silent.
 
     Returns:
         The exit code: 1 if it failed for good.
@@ -71,7 +79,8 @@ async def serve(home: ClusterHome, host: str, port: int) -> int:
     )
     async with process:
         facts = ClusterFacts(home.name, local=False)
-        controller = Controller(process, SqliteStore(home.journal), home.blobs, facts)
+        store = SqliteStore(home.journal)
+        controller = Controller(process, store, home.blobs, facts, times=times)
         try:
             await controller.start()
         except SupervisorFailed as exc:
@@ -96,8 +105,10 @@ def main() -> int:
     """Entry point; gives the exit code."""
     options = arguments().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    times = HostTimes(options.lease_s)
+    home = ClusterHome.at(options.home)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(serve(ClusterHome.at(options.home), options.host, options.port))
+        return runner.run(serve(home, options.host, options.port, times))
 
 
 if __name__ == "__main__":

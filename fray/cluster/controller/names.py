@@ -82,6 +82,11 @@ class Names:
     async def register(self, claim: NameClaim) -> None:
         """See `NamesApi.register`."""
         self._refuse_promised(claim)
+        over = self._departures.cause_of_end(claim.endpoint)
+        if over is not None:
+            raise NameTakenError(
+                f"{claim.name!r} cannot be registered: this process is given up ({over})"
+            )
         previous = HELD_BEFORE if self._was_its_own(claim) else None
         while (refused := self._register(claim, previous)) is not None:
             if refused.retry_at is None:
@@ -92,6 +97,8 @@ class Names:
     async def renew(self, process_id: str, claims: list[NameClaim]) -> None:
         """See `NamesApi.renew`."""
         for claim in claims:
+            if self._departures.cause_of_end(claim.endpoint) is not None:
+                continue  # what is left of a host that was given up has no names any more
             # Where it has a successor by now, that it lost is told when it is called.
             self._register(claim, HELD_BEFORE)
 

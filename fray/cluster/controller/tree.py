@@ -31,6 +31,7 @@ from fray.cluster.controller.jobs import Jobs
 from fray.cluster.controller.names import Names
 from fray.cluster.controller.scheduler import Scheduler
 from fray.cluster.controller.sessions import Sessions
+from fray.cluster.hosttimes import HostTimes
 from fray.errors import DeathCause, DeathKind
 from fray.runtime.cell import CellOptions
 from fray.runtime.children import Child, ChildSpec, StartChild, TaskChild
@@ -62,16 +63,26 @@ class Controller:
         store: Where the ledger is kept.
         blobs: Where blobs are kept.
         facts: What this cluster is.
+        times: How long its hosts may be silent.
 
     Attributes:
         root: The supervision tree.
     """
 
-    def __init__(self, process: Process, store: Store, blobs: Path, facts: ClusterFacts) -> None:
+    def __init__(
+        self,
+        process: Process,
+        store: Store,
+        blobs: Path,
+        facts: ClusterFacts,
+        *,
+        times: HostTimes | None = None,
+    ) -> None:
         self._process = process
         self._store = store
         self._blobs = blobs
         self._facts = facts
+        self._times = times or HostTimes()
         self._book: Book | None = None
         self._names: Names | None = None
         self.root = Supervisor(
@@ -126,7 +137,7 @@ class Controller:
             "sessions": lambda: Sessions(self.book, clock, self._facts),
             "blobs": lambda: Blobs(BlobStore(self._blobs)),
             "scheduler": lambda: Scheduler(self.book, clock),
-            "fleet": lambda: Fleet(self.book, clock),
+            "fleet": lambda: Fleet(self.book, clock, self._times),
         }
         return Supervisor(
             "services",

@@ -30,9 +30,10 @@ from fray.cluster.control import BlobsApi, FleetApi, LogPiece, Orders, control
 from fray.cluster.controller.attempt import AttemptState
 from fray.cluster.controller.commands import ObservedAttempt, RegisterWorker, ReportAttempts
 from fray.cluster.controller.desired import AttemptSpec, Standing
+from fray.cluster.hosttimes import HostTimes
 from fray.cluster.worker.environment import TaskIdentity, attempt_environment
 from fray.cluster.worker.launcher import Exit, Launcher, LaunchSpec, Running
-from fray.cluster.worker.lease import SUPERVISOR_MARGIN_S, HostLease
+from fray.cluster.worker.lease import HostLease
 from fray.cluster.worker.logs import read_log
 from fray.cluster.worker.ports import PortRange
 from fray.cluster.worker.taskfile import HostedActor, TaskFile, TaskKind, read_error
@@ -55,18 +56,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ORDERS_WAIT_S = 5.0
-"""How long one question for changed orders waits at the controller. It is the host's sign of life,
-too: the controller begins to doubt a host after twice this time."""
-
 REPORT_S = 20.0
 """How often a host reports where nothing changes: only in case that something was lost."""
 
-CALL_S = 4.0
-"""How long the controller may take to answer, beside what it was asked to wait."""
-
 RETRY_S = 0.2
 """Between two attempts to reach a controller that is away."""
+
+REFUSED_S = 1.0
+"""Before the controller is told again what it took for nonsense."""
 
 LEAVE_S = 2.0
 """How long a host that goes tries to say so."""
@@ -105,6 +102,7 @@ class _Attempt:
         self.running: Running | None = None
         self.stopping = False
         self.stop_by = math.inf
+        self.fenced: DeathCause | None = None
         self.ports: dict[str, int] = {}
         self.waits_for_others = 0
         self.ended = asyncio.Event()
@@ -162,7 +160,7 @@ class Agent:
         self._token_file = token_file
         self._blobs_here = BlobStore(home / "blobs")
         self._ports = ports or PortRange()
-        self._fleet = control(FleetApi, system, controller, "fleet", timeout_s=CALL_S)
+        self._take_times(HostTimes())
         self._blobs = control(BlobsApi, system, controller, "blobs")
         self._attempts: dict[AttemptId, _Attempt] = {}
         self._obituaries: OrderedDict[AttemptId, DeathCause | None] = OrderedDict()
@@ -171,11 +169,16 @@ class Agent:
         self._scope = Scope(f"agent {spec.worker_id}", self._on_error)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lease = HostLease(home / "lease", self._clock)
-        self._lease_s = 60.0
         self._registered = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<Agent {self._spec.worker_id} attempts={len(self._attempts)}>"
+
+    def _take_times(self, times: HostTimes) -> None:
+        self._times = times
+        self._fleet = control(
+            FleetApi, self._system, self._controller, "fleet", timeout_s=times.answer_s
+        )
 
     # ---- life
 
@@ -238,15 +241,20 @@ class Agent:
     async def _serve(self) -> None:
         while True:
             try:
-                await self._converse()
-            except InvalidRequestError as exc:
-                self._begin_anew(exc)
+                if await self._register():
+                    await self._converse()
+            except InvalidRequestError:
+                raise  # in a new life, too: it will not be otherwise
             except ClusterError as exc:
                 self._note_silence(exc)
                 await self._clock.sleep(RETRY_S)
 
-    async def _converse(self) -> None:
-        """Registers, then reports and listens until the controller is gone or does not know us."""
+    async def _register(self) -> bool:
+        """Says that this host is there; False if that has to be said anew.
+
+        Raises:
+            InvalidRequestError: The controller does not take it in a new life either.
+        """
         asked_at = self._clock.monotonic()
         if self._is_new_life:
             # A new life says that nothing of the earlier one runs: its tasks may start elsewhere.
@@ -254,25 +262,40 @@ class Agent:
                 await attempt.ended.wait()
         # Whoever answers now counts as it does: its journal may be another one than before.
         self._generation = 0
-        orders = await self._fleet.register(RegisterWorker(self._spec, self._boot_id))
+        try:
+            orders = await self._fleet.register(RegisterWorker(self._spec, self._boot_id))
+        except InvalidRequestError as exc:
+            self._begin_anew(exc)
+            return False
         self._is_new_life = False
-        self._heard(orders, asked_at)
-        if orders.standing is not Standing.CURRENT:
-            return
+        if not self._heard(orders, asked_at):
+            return False
         self._registered.set()
-        async with Scope("conversation", _told_below) as scope:
-            listening = scope.spawn(self._listen(), name="orders")
-            reporting = scope.spawn(self._report(), name="report")
-            await asyncio.wait((listening, reporting), return_when=asyncio.FIRST_COMPLETED)
-            for task in (listening, reporting):
-                if task.done():
-                    task.result()
+        return True
+
+    async def _converse(self) -> None:
+        """Reports and listens until the controller is gone or does not know us."""
+        try:
+            async with Scope("conversation", _told_below) as scope:
+                listening = scope.spawn(self._listen(), name="orders")
+                reporting = scope.spawn(self._report(), name="report")
+                await asyncio.wait((listening, reporting), return_when=asyncio.FIRST_COMPLETED)
+                for task in (listening, reporting):
+                    if task.done():
+                        task.result()
+        except InvalidRequestError as exc:
+            # What runs here is not at fault and runs on: all is said again, from the beginning.
+            log.error("the controller refuses what this host tells it: %s", exc)
+            await self._clock.sleep(REFUSED_S)
 
     async def _listen(self) -> None:
         while True:
             asked_at = self._clock.monotonic()
             orders = await self._fleet.orders(
-                self._spec.worker_id, self._boot_id, self._generation, wait_s=ORDERS_WAIT_S
+                self._spec.worker_id,
+                self._boot_id,
+                self._generation,
+                wait_s=self._times.orders_wait_s,
             )
             if not self._heard(orders, asked_at):
                 return
@@ -300,9 +323,8 @@ class Agent:
             self._lease.renew()
             return
         silent_s = self._lease.silent_s
-        if silent_s > self._lease_s:
-            log.error("no word from the controller for %.0f s: ending all tasks", silent_s)
-            self._fence()
+        if silent_s > self._times.lease_s:
+            self._fence(f"it has not heard the controller for {silent_s:.0f} s")
 
     def _begin_anew(self, refusal: InvalidRequestError) -> None:
         """The controller does not take this host as it is, because it has other resources now.
@@ -312,33 +334,40 @@ class Agent:
         """
         if self._is_new_life:
             raise refusal
-        log.error("the controller refuses this host, so all its tasks end: %s", refusal)
-        self._fence()
+        self._fence(f"the controller refuses it: {refusal}")
 
     def _heard(self, orders: Orders, asked_at: float) -> bool:
         """Takes orders that were asked for; False if the conversation must begin anew."""
         if self._scope.closed:  # orders that come while this agent shuts down are its successor's
             return False
         self._lease.renew(asked_at)
-        self._lease_s = orders.lease_s
+        if orders.lease_s != self._times.lease_s:
+            self._take_times(HostTimes(orders.lease_s))
         if orders.standing is Standing.FENCED:
-            log.error("the controller has given this host up: ending all tasks")
-            self._fence()
+            self._fence("the controller has given it up")
             return False
         if orders.standing is Standing.UNKNOWN:
             return False
         self._obey(orders)
         return True
 
-    def _fence(self) -> None:
+    def _fence(self, why: str) -> None:
         """This life of the host is over: everything ends, and a new one begins."""
+        log.error("ending all tasks of host %s: %s", self._spec.worker_id, why)
         self._boot_id = self._clock.token(8)
         self._is_new_life = True
         if self._remember_boot_id is not None:
             self._remember_boot_id(self._boot_id)
         self._generation = 0
         self._lease.renew()
+        cause = DeathCause(
+            DeathKind.HOST_LOST,
+            f"ended by its host, since {why}",
+            host=str(self._spec.worker_id),
+        )
         for attempt in list(self._attempts.values()):
+            if not attempt.stopping:
+                attempt.fenced = cause
             self._end(attempt, 0.0)
 
     # ---- orders
@@ -393,12 +422,12 @@ class Agent:
         try:
             launch = await self._prepare(attempt, spec)
             if attempt.stopping:
-                self._ended(attempt, AttemptState.STOPPED, _stopped(attempt.spec))
+                self._ended(attempt, AttemptState.STOPPED, attempt.fenced or _stopped(attempt.spec))
                 return
             attempt.running = await self._launcher.launch(launch)
         except (FrayError, OSError, ValueError) as exc:
             if attempt.stopping:
-                self._ended(attempt, AttemptState.STOPPED, _stopped(attempt.spec))
+                self._ended(attempt, AttemptState.STOPPED, attempt.fenced or _stopped(attempt.spec))
                 return
             attempt.host_fault = _is_host_fault(exc)
             cause = DeathCause(DeathKind.APP_ERROR, f"it could not be started: {exc}")
@@ -419,7 +448,7 @@ class Agent:
 
     def _verdict(self, attempt: _Attempt, ended: Exit) -> tuple[AttemptState, DeathCause | None]:
         if attempt.stopping:
-            return AttemptState.STOPPED, _stopped(attempt.spec)
+            return AttemptState.STOPPED, attempt.fenced or _stopped(attempt.spec)
         if ended.cause is None:
             return AttemptState.SUCCEEDED, None
         cause = ended.cause
@@ -467,7 +496,8 @@ class Agent:
             memory_limit_bytes=None,
             # For the time in which there is no agent, or none that does anything.
             lease_path=self._lease.path,
-            lease_s=self._lease_s + SUPERVISOR_MARGIN_S,
+            lease_s=self._times.lease_s + self._times.supervisor_margin_s,
+            stop_grace_s=self._times.fence_grace_s,
         )
 
     async def _blob(self, attempt: _Attempt, digest: str) -> bytes:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 WRITE_S = 1.0
 """The file may be so much older than what the agent knows: it is no use to write it more often."""
 
-SUPERVISOR_MARGIN_S = 5.0
-"""How much longer than the agent supervisors wait before they act: it does so more gently."""
-
 
 class HostLease:
     """When the controller was last heard.
@@ -70,4 +67,4 @@ class HostLease:
             write_lease(str(self.path), self._heard_at)
 
 
-__all__ = ["SUPERVISOR_MARGIN_S", "WRITE_S", "HostLease"]
+__all__ = ["WRITE_S", "HostLease"]

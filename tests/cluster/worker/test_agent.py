@@ -216,7 +216,7 @@ async def test_a_host_begins_a_new_life_only_when_nothing_of_the_earlier_one_run
     await until(lambda: bool(world.launcher.launched))
     (puppet,) = world.launcher.launched
     await until(lambda: world.status(job_id) is JobStatus.RUNNING)
-    world.agent._fence()
+    world.agent._fence("a test says so")
     world.agent._changed.set()  # its next report, in the new life's name, is refused
     await until(lambda: puppet.stops == [0.0])
     await world.submit("b")

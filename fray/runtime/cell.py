@@ -18,7 +18,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Collection
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from fray.runtime.threads import Threads
 
 T = TypeVar("T")
+
+CURRENT_CELL: ContextVar[Cell | None] = ContextVar("fray_current_cell", default=None)
+"""The actor that the running code is part of."""
 
 CLEAN_UP_S_MIN = 0.5
 """So long cancelled calls and ``on_stop`` may take together, however short the grace of a stop."""
@@ -78,6 +81,11 @@ class Cell:
         threads: Where plain methods run.
         options: How it is run.
         context: Context variables that its methods see (the process they run in, among others).
+
+    Attributes:
+        state: Where it is in its life.
+        failure: What it died of by its own fault, once it has; see `fail`.
+        stopped: Done once it has ended, with the cause.
     """
 
     def __init__(
@@ -94,6 +102,7 @@ class Cell:
         self.label = label
         self.options = options or CellOptions()
         self.state = CellState.STARTING
+        self.failure: BaseException | None = None
         self.stopped: asyncio.Future[DeathCause] = asyncio.get_running_loop().create_future()
         self._clock = clock
         self._mailbox = Mailbox(
@@ -101,7 +110,7 @@ class Cell:
             self.options,
             clock=clock,
             threads=threads,
-            context=context or copy_context(),
+            context=self._context_of(context),
         )
         self._execution = self._mailbox.execution
         self.repeats = Repeats(clock)
@@ -275,6 +284,22 @@ class Cell:
         if self.state is not CellState.STOPPED:
             self._finish(cause)
 
+    def fail(self, exc: BaseException, cause: DeathCause) -> None:
+        """Ends the actor at once, since something that it cannot do without has failed.
+
+        Args:
+            exc: What failed.
+            cause: The same for its callers.
+        """
+        if self.state is not CellState.STOPPED:
+            self.failure = exc
+            self._finish(cause)
+
+    def _context_of(self, context: Context | None) -> Context:
+        context = context or copy_context()
+        context.run(CURRENT_CELL.set, self)
+        return context
+
     def _has_ended(self) -> bool:
         return self.state is CellState.STOPPED
 
@@ -356,6 +381,7 @@ async def _outcome_of(call: Awaitable[object]) -> BaseException | None:
 
 __all__ = [
     "CLEAN_UP_S_MIN",
+    "CURRENT_CELL",
     "Cell",
     "CellOptions",
     "CellState",

@@ -178,7 +178,7 @@ async def run_task(execution: Execution) -> int:
     with routed(execution.log):
         try:
             if task.kind is TaskKind.ACTOR:
-                await serve_actor(task, payload, connection)
+                await serve_actor(task, payload, connection, run_dir)
             else:
                 await _run_function(execution.process, payload, connection)
         except asyncio.CancelledError:  # by a SIGTERM that came before there was a handler

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from fray.cluster.blobs import BlobStore
 from fray.cluster.control import BlobsApi, FleetApi, LogPiece, Orders, control
-from fray.cluster.controller.attempt import AttemptState
+from fray.cluster.controller.attempt import AttemptState, StopKind
 from fray.cluster.controller.commands import ObservedAttempt, RegisterWorker, ReportAttempts
 from fray.cluster.controller.desired import AttemptSpec, Standing
 from fray.cluster.hosttimes import HostTimes
@@ -36,6 +36,7 @@ from fray.cluster.worker.launcher import Exit, Launcher, LaunchSpec, Running
 from fray.cluster.worker.lease import HostLease
 from fray.cluster.worker.logs import read_log
 from fray.cluster.worker.ports import PortRange
+from fray.cluster.worker.stopping import StopNote, write_note
 from fray.cluster.worker.taskfile import HostedActor, TaskFile, TaskKind, read_error
 from fray.errors import (
     ClusterError,
@@ -412,7 +413,15 @@ class Agent:
         if attempt.state is not AttemptState.STOPPING and not attempt.ended.is_set():
             attempt.state = AttemptState.STOPPING
             self._changed.set()
+        if grace_s > 0:
+            self._leave_note(attempt, grace_s)
         await attempt.running.stop(grace_s)
+
+    def _leave_note(self, attempt: _Attempt, stop_s: float) -> None:
+        try:
+            write_note(self._run_dir(attempt.attempt_id), StopNote(_stopped(attempt.spec), stop_s))
+        except OSError as exc:  # it is stopped all the same, and is not told why
+            log.warning("%s could not be told why it is stopped: %s", attempt.attempt_id, exc)
 
     # ---- running
 
@@ -622,8 +631,11 @@ def _told_below(name: str, exc: BaseException) -> None:
 
 
 def _stopped(spec: AttemptSpec | None) -> DeathCause:
-    reason = spec.stop.reason if spec is not None and spec.stop is not None else "it was stopped"
-    return DeathCause(DeathKind.STOPPED, reason)
+    order = spec.stop if spec is not None else None
+    if order is None:
+        return DeathCause(DeathKind.STOPPED, "it was stopped")
+    preempted = order.kind is StopKind.PREEMPT
+    return DeathCause(DeathKind.PREEMPTED if preempted else DeathKind.STOPPED, order.reason)
 
 
 def _is_host_fault(exc: Exception) -> bool:

@@ -247,6 +247,8 @@ class Peers:
         self._mine = {peer: d for peer, d in self._mine.items() if d is not dial}
         if not dial.ready.done():
             dial.ready.cancel()
+        elif not dial.ready.cancelled():
+            dial.ready.exception()  # it may have come when nobody waited for it any more
 
     def _settle(self, peer: Peer) -> str | None:
         """The other side has said who it is: whether its link is used. Gives a refusal or None."""

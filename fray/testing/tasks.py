@@ -83,7 +83,7 @@ def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
     """
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
-    return SimRuntime(
+    runtime = SimRuntime(
         clock=process.clock,
         transport=process.make_transport(authenticator=TokenAuthenticator(TOKEN), token=TOKEN),
         # Threads of its own: it closes them, and the test's process has several connections.
@@ -92,6 +92,8 @@ def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
         port=port,
         label=process.name,
     )
+    process.runtimes.append(runtime)
+    return runtime
 
 
 @contextlib.asynccontextmanager
@@ -114,6 +116,7 @@ async def connected(
     cluster = AsyncFrayCluster(runtime, address, identity, lookup_timeout_s=timeout_s)
     try:
         await cluster.open()
+        process.systems.append(cluster.system)
         system = CURRENT_SYSTEM.set(cluster.system)
         current = CURRENT_CLUSTER.set(SyncCluster(cluster))
         try:
@@ -123,6 +126,8 @@ async def connected(
             CURRENT_SYSTEM.reset(system)
     finally:
         await cluster.close()
+        process.runtimes.remove(runtime)
+        process.systems = [system for system in process.systems if not system.closed]
 
 
 class TaskPrograms:

@@ -159,6 +159,15 @@ class Names:
         )
         return True
 
+    def held(self) -> list[tuple[str, NamedEndpoint]]:
+        """All names that are held at present, each with its namespace, sorted."""
+        now = self._clock.monotonic()
+        return [
+            (namespace, NamedEndpoint(entry.registration.name, self._endpoints[entry.epoch]))
+            for namespace in self._table.namespaces()
+            for entry in self._table.entries(namespace, now)
+        ]
+
     def holder(self, namespace: str, name: str) -> Endpoint | None:
         """Who has a name at present.
 

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fray.actor.stream import Stream
 from fray.errors import (
+    ActorDied,
     BlockingCallError,
     CallCancelled,
+    CallError,
     ClusterClosed,
     DeadlineExceeded,
     FrayError,
@@ -108,6 +110,7 @@ class ActorFuture(Generic[T_co]):
         self.retries = retries
         self.timeout_s = timeout_s
         self.attempts = 0
+        self.may_have_run = False  # in an attempt whose fate is unknown
         self.number = 0  # the route counts its calls
         self._route = route
         self._method = method
@@ -460,6 +463,8 @@ class ActorFuture(Generic[T_co]):
             expected: Whether it is no news to whoever does not look, such as the end of everything.
         """
         if not self._done:
+            if self.may_have_run:
+                exc = _but_may_have_run(exc)
             self._exception = exc
             self._looked_at = self._looked_at or expected
             self._is_decoded = True
@@ -557,6 +562,17 @@ class ActorFuture(Generic[T_co]):
 
 _DoneCallback = tuple[Callable[[ActorFuture[Any]], object], asyncio.AbstractEventLoop | None]
 """A user's callback, and the loop on which it is called."""
+
+
+def _but_may_have_run(exc: BaseException) -> BaseException:
+    """What is true of the last attempt of a call is not of those before."""
+    if not isinstance(exc, CallError) or exc.started is not Started.NO:
+        return exc
+    if isinstance(exc, ActorDied):  # its message says it, too
+        return ActorDied(exc.actor, exc.cause, started=Started.UNKNOWN)
+    exc.started = Started.UNKNOWN
+    exc.add_note("the call was repeated, and an earlier attempt may have run")
+    return exc
 
 
 def _call_threadsafe(

@@ -261,6 +261,7 @@ class Route:
     def _repeat_or_fail(self, future: ActorFuture[Any], exc: BaseException) -> None:
         if future.retries > 0 and not future.has_begun:
             future.retries -= 1
+            future.may_have_run = True
             self._again(future)
         else:
             future.fail(exc)

@@ -285,6 +285,8 @@ class Peers:
         self._mine = {peer: d for peer, d in self._mine.items() if d is not dial}
         if not dial.ready.done():
             dial.ready.cancel()
+        elif not dial.ready.cancelled():
+            dial.ready.exception()  # it may have come when nobody waited for it any more
 
     # ---- PeerOwner
 

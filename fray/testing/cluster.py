@@ -28,9 +28,12 @@ from typing import TYPE_CHECKING, Any
 from fray.cluster.accelerators import canonical_gpu
 from fray.cluster.identity import Identity
 from fray.cluster.resources import MILLI, Resources, parse_bytes
+from fray.testing import inspection
 from fray.testing.errors import SimulationError
 from fray.testing.hosts import CONTROLLER_PORT, ControllerHost, WorkerHost
 from fray.testing.keepalive import Keepalive
+from fray.testing.promises import LedgerWatch
+from fray.testing.recorder import Recorder
 from fray.testing.tasks import TOKEN, TaskPrograms, connected
 from fray.testing.whereabouts import Whereabouts
 
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from fray.ids import JobId
     from fray.testing.attempts import TaskProgram
     from fray.testing.faults import Fault
+    from fray.testing.history import History
     from fray.testing.process import SimHost, SimProcess
     from fray.testing.simulation import Simulation
     from fray.testing.world import Hosts
@@ -86,6 +90,7 @@ class SimCluster:
         self.address = f"{CONTROLLER}:{CONTROLLER_PORT}"
         self._workers: dict[str, WorkerHost] = {}
         self._whereabouts = Whereabouts(sim, self._workers, self._violated)
+        self._recorder = Recorder(sim.loop)
         self._stack = contextlib.AsyncExitStack()
         self._home = Path()
         self._controller: ControllerHost | None = None
@@ -103,6 +108,8 @@ class SimCluster:
         self._stack.callback(shutil.rmtree, self._home, ignore_errors=True)
         (self._home / "token").write_text(TOKEN)
         self.sim.network.keepalive = Keepalive(self.sim.loop)
+        self._stack.enter_context(self._recorder)
+        self._stack.enter_context(LedgerWatch(self.sim.loop, self._violated))
         self._controller = ControllerHost(self.sim, self._home / CONTROLLER)
         self.sim.host(CONTROLLER, self._controller.controller)
         self._stack.callback(self._power_off)
@@ -424,6 +431,24 @@ class SimCluster:
         if self._controller is None or self._controller.process is None:
             raise SimulationError("the controller has not started yet")
         return self._controller.process
+
+    # ---- what is true
+
+    @property
+    def history(self) -> History:
+        """Every call that was made in this cluster, and every run of it."""
+        self._recorder.look_at_callers()
+        return self._recorder.history
+
+    def leaks(self) -> list[str]:
+        """What is left behind, in words: where everything is settled there is nothing.
+
+        Calls that wait or run, links of the dead, names of ended attempts.
+        """
+        controller = self._controller
+        book = controller.book if controller is not None else None
+        names = controller.names if controller is not None else None
+        return inspection.leaks(self.sim, book, names)
 
     # ---- for people
 

@@ -29,6 +29,7 @@ from fray.testing.tasks import runtime_of
 
 if TYPE_CHECKING:
     from fray.cluster.controller.book import Book
+    from fray.cluster.controller.names import Names
     from fray.cluster.resources import Resources
     from fray.cluster.worker.launcher import LaunchSpec
     from fray.testing.attempts import TaskProgram
@@ -150,6 +151,11 @@ class ControllerHost:
     def book(self) -> Book | None:
         """That of the present controller, or of the last one; None before the first."""
         return self._controller.book if self._controller is not None else None
+
+    @property
+    def names(self) -> Names | None:
+        """Likewise its names."""
+        return self._controller.names if self._controller is not None else None
 
     async def controller(self, process: SimProcess) -> int:
         """The controller's process: ends at SIGTERM. Gives the exit code: 1 if it failed for good.

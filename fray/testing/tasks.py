@@ -102,7 +102,7 @@ def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
     """
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
-    return SimRuntime(
+    runtime = SimRuntime(
         process.lane.context,
         clock=process.clock,
         transport=process.make_transport(authenticator=TokenAuthenticator(TOKEN), token=TOKEN),
@@ -112,6 +112,8 @@ def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
         port=port,
         label=process.name,
     )
+    process.runtimes.append(runtime)
+    return runtime
 
 
 @contextlib.asynccontextmanager
@@ -134,6 +136,7 @@ async def connected(
     cluster = AsyncFrayCluster(runtime, address, identity, lookup_timeout_s=timeout_s)
     try:
         await cluster.open()
+        process.systems.append(cluster.system)
         system = CURRENT_SYSTEM.set(cluster.system)
         current = CURRENT_CLUSTER.set(SyncCluster(cluster))
         try:
@@ -143,6 +146,8 @@ async def connected(
             CURRENT_SYSTEM.reset(system)
     finally:
         await cluster.close()
+        process.runtimes.remove(runtime)
+        process.systems = [system for system in process.systems if not system.closed]
 
 
 class TaskPrograms:

@@ -195,6 +195,15 @@ class Names:
         last = self._book.actor_to_be(key.namespace, key.name)
         return [] if last is None else [last]
 
+    def held(self) -> list[tuple[str, NamedEndpoint]]:
+        """All names that are held at present, each with its namespace, sorted."""
+        now = self._clock.monotonic()
+        return [
+            (namespace, NamedEndpoint(entry.registration.name, self._endpoints[entry.epoch]))
+            for namespace in self._table.namespaces()
+            for entry in self._table.entries(namespace, now)
+        ]
+
     def holder(self, namespace: str, name: str) -> Endpoint | None:
         """Who has a name at present.
 

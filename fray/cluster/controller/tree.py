@@ -106,6 +106,12 @@ class Controller:
         assert self._book is not None, "the controller has not been started"
         return self._book
 
+    @property
+    def names(self) -> Names:
+        """Who has which name, as of the last start."""
+        assert self._names is not None, "the controller has not been started"
+        return self._names
+
     async def start(self) -> None:
         """Recovers the ledger and opens for business.
 

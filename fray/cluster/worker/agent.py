@@ -468,6 +468,8 @@ class Agent:
             # For the time in which there is no agent, or none that does anything.
             lease_path=self._lease.path,
             lease_s=self._lease_s + SUPERVISOR_MARGIN_S,
+            # Who gave this host up while it stood still has given the attempt to another.
+            start_by=self._lease.heard_at + self._lease_s,
         )
 
     async def _blob(self, attempt: _Attempt, digest: str) -> bytes:

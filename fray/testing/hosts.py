@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fray.cluster.controller.book import Book
     from fray.cluster.controller.names import Names
     from fray.cluster.resources import Resources
+    from fray.cluster.scheduling.view import SliceMember
     from fray.cluster.worker.launcher import LaunchSpec
     from fray.testing.attempts import TaskProgram
     from fray.testing.process import SimHost, SimProcess
@@ -50,11 +51,12 @@ class WorkerHost:
         controller: The controller's ``host:port``.
         programs: What attempts run there.
         on_launch: Told of each attempt.
+        preemptible: Whether the cloud may take it back.
+        slice_member: Its part in a TPU slice, if it has one.
 
     Attributes:
         host: As given.
         attempts: All attempts of the host.
-        preemptible: Whether the cloud may take it back.
         registered: Set once the controller knows it.
     """
 
@@ -69,12 +71,14 @@ class WorkerHost:
         programs: Callable[[LaunchSpec], TaskProgram | None],
         on_launch: Callable[[SimAttempt], None],
         preemptible: bool = False,
+        slice_member: SliceMember | None = None,
     ) -> None:
         self.host = host
         self.attempts = HostAttempts(world, host, on_launch)
         self.registered = asyncio.Event()
         self._capacity = capacity
         self._preemptible = preemptible
+        self._slice = slice_member
         self._home = home
         self._controller = controller
         self._programs = programs
@@ -105,6 +109,7 @@ class WorkerHost:
                     region=self.host.region,
                     zone=self.host.zone,
                     preemptible=self._preemptible,
+                    slice=self._slice,
                 ),
                 self._boot_id,
                 controller=self._controller,

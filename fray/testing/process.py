@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fray.actor.system import ActorSystem
     from fray.runtime.auth import Authenticator
     from fray.runtime.process import Process
+    from fray.testing.barriers import Barriers
     from fray.testing.lanes import Lane
     from fray.testing.network import SimNetwork
 
@@ -121,6 +122,7 @@ class SimProcess:
         threads: Its threads; see `fray.runtime.threads.Threads`.
         disk: Its host's disk.
         frozen: Whether it is suspended (`Simulation.freeze`).
+        barriers: Those of its world.
         runtimes: The fray processes that it has made, for those who look into them.
         systems: The actor systems of its connections to a cluster, likewise.
     """
@@ -146,6 +148,7 @@ class SimProcess:
         self.threads = SimThreads(network.loop, lane, seed)
         self.disk = host.disk
         self.check = check
+        self.barriers: Barriers | None = None
         self.runtimes: list[Process] = []
         self.systems: list[ActorSystem] = []
         self._network = network

@@ -37,10 +37,10 @@ from fray.testing.threads import SimThreads
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
-    from contextvars import Context
 
     from fray.cluster.identity import Identity
     from fray.cluster.worker.launcher import LaunchSpec
+    from fray.runtime.calls import OutgoingCall
     from fray.testing.attempts import Execution, TaskProgram
     from fray.testing.process import SimProcess
 
@@ -58,16 +58,27 @@ _TASK_MODULE = "fray.cluster.worker.task"
 
 
 class SimRuntime(Process):
-    """A fray process whose plain functions cannot wait for its loop, and are told why.
+    """A fray process that can be held at barriers.
+
+    Its plain functions cannot wait for its loop, and are told why.
 
     Args:
-        context: In which its callbacks run.
-        **seams: See `Process`.
+        process: The simulated process.
+        **how: As for `Process`.
     """
 
-    def __init__(self, context: Context, **seams: Any) -> None:
-        super().__init__(**seams)
-        self.context = context
+    def __init__(self, process: SimProcess, **how: Any) -> None:
+        super().__init__(**how)
+        self._process = process
+
+    def send(self, process_id: str, address: str, target: str, call: OutgoingCall) -> None:
+        """See `Process.send`."""
+        send = functools.partial(super().send, process_id, address, target, call)
+        barriers = self._process.barriers
+        if barriers is None:
+            send()
+        else:
+            barriers.pass_by(self._process, f"{target.partition('/')[0]}.{call.method}", send)
 
     def run(
         self, make: Callable[[], Coroutine[Any, Any, T]], *, timeout_s: float | None = None
@@ -88,7 +99,7 @@ class SimRuntime(Process):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            self.loop.call_soon(super().post, fn, *args, context=self.context.copy())
+            self.loop.call_soon(super().post, fn, *args, context=self._process.lane.context.copy())
         else:
             super().post(fn, *args)
 
@@ -103,7 +114,7 @@ def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
     runtime = SimRuntime(
-        process.lane.context,
+        process,
         clock=process.clock,
         transport=process.make_transport(authenticator=TokenAuthenticator(TOKEN), token=TOKEN),
         # Threads of its own: it closes them, and the test's process has several connections.

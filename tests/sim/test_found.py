@@ -21,3 +21,19 @@ async def test_a_call_that_was_repeated_in_vain_may_have_run(sim_cluster):
         await nap
     assert told.value.started is Started.UNKNOWN
     assert host.up
+
+
+async def test_a_host_that_stood_still_starts_nothing_that_was_given_to_another(sim_cluster):
+    """The agent froze between its orders and the launch, and launched when it woke up.
+
+    That nothing runs twice is watched by the fixture.
+    """
+    [first] = await sim_cluster.add_hosts(1)
+    with sim_cluster.pause_at("blobs.get", first) as barrier:  # it has its orders
+        counter = Counter.remote()
+        await barrier.reached()
+        [second] = await sim_cluster.add_hosts(1)
+        await counter
+    await asyncio.sleep(60)
+    assert sim_cluster.host_of(counter) is second
+    assert await counter.add.remote(1) == 1

@@ -507,6 +507,8 @@ class Agent:
             lease_path=self._lease.path,
             lease_s=self._times.lease_s + self._times.supervisor_margin_s,
             stop_grace_s=self._times.fence_grace_s,
+            # Who gave this host up while it stood still has given the attempt to another.
+            start_by=self._lease.heard_at + self._times.lease_s,
         )
 
     async def _blob(self, attempt: _Attempt, digest: str) -> bytes:

@@ -62,10 +62,10 @@ class Receiver:
         answer_hello: Told what the peer accepts when it has introduced itself; gives the event, if
             there is one. After a Goodbye nothing more is read.
         acknowledged: Told how many deliveries of ours have arrived.
-
-    Attributes:
         calls_out: Ids of calls of ours in flight.
         calls_in: Ids of calls of the peer's in flight, as far as delivered.
+
+    Attributes:
         calls_received: How many were delivered.
         received: How many deliveries of the session (`fray.runtime.sentlog`) have arrived.
     """
@@ -79,6 +79,9 @@ class Receiver:
         incoming: Incoming,
         answer_hello: Callable[[Allowance], Event | None],
         acknowledged: Callable[[int], None],
+        *,
+        calls_out: set[int],
+        calls_in: set[int],
     ) -> None:
         self._conversation = conversation
         self._calls_in_max = limits.calls_in_flight_max
@@ -88,8 +91,8 @@ class Receiver:
         self._answer_hello = answer_hello
         self._acknowledged = acknowledged
         self._decoder = Decoder()
-        self.calls_out: set[int] = set()
-        self.calls_in: set[int] = set()
+        self.calls_out = calls_out
+        self.calls_in = calls_in
         self.calls_received = 0
         self.received = 0
 

@@ -7,7 +7,8 @@ jobs that run in threads.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,6 +102,7 @@ class TaskFile:
         token_file: Where the token for the cluster is.
         isolation: ``process``, or ``thread`` where the local cluster may run it in a thread.
         actor: Of an actor's attempt.
+        ports: Its ports, by what they are for: its agent's successor learns of them here.
     """
 
     kind: TaskKind
@@ -116,6 +118,7 @@ class TaskFile:
     token_file: str
     isolation: str = "process"
     actor: HostedActor | None = None
+    ports: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def identity(self) -> Identity:
         """Who the attempt is towards its cluster."""
@@ -150,6 +153,19 @@ class TaskFile:
         """
         task = json_loads((run_dir / TASK_FILE).read_bytes(), cls)
         return task, (run_dir / PAYLOAD_FILE).read_bytes()
+
+
+def read_ports(run_dir: Path) -> Mapping[str, int]:
+    """The ports that an attempt was given, by what they are for.
+
+    Args:
+        run_dir: The attempt's.
+
+    Raises:
+        PayloadError: The file makes no sense.
+        OSError: It cannot be read.
+    """
+    return json_loads((run_dir / TASK_FILE).read_bytes(), TaskFile).ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,5 +209,6 @@ __all__ = [
     "TaskFile",
     "TaskKind",
     "read_error",
+    "read_ports",
     "write_error",
 ]

@@ -223,12 +223,12 @@ async def test_an_agent_that_is_started_again_gives_no_port_twice(sim_cluster, t
     [host] = await sim_cluster.add_hosts(1)
 
     async def work(path):
-        Path(path).write_text(os.environ["FRAY_PORT_HTTP"])
+        path.write_text(os.environ["FRAY_PORT_HTTP"])
         await asyncio.sleep(100)
 
     async def port_of(name):
         path = tmp_path / name
-        entrypoint = Entrypoint.from_callable(work, args=(str(path),))
+        entrypoint = Entrypoint.from_callable(work, args=(path,))
         await sim_cluster.launch(JobRequest(name, entrypoint, ports=["http"]))
         await sim_cluster.until(path.exists)
         return path.read_text()

@@ -1,6 +1,7 @@
 # Every target prepares .venv by itself; python3 (3.11 or newer, with venv) and make are all it needs.
 #
 #   make test PYTHON=python3.12       another interpreter (after `make clean`, if .venv exists)
+#   make soak ARGS="--seeds 300"      fewer worlds
 #   make test ARGS="-k lease -x"      more arguments for pytest; likewise for demo and bench
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test soak check bench clean
 .DELETE_ON_ERROR:
 
 help:  ## what there is
@@ -28,6 +29,9 @@ demo: $(VENV)/.has-examples  ## reinforcement learning on a local cluster, in a 
 
 test: $(VENV)/.has-test,examples  ## all tests: unit, simulation, integration
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+
+soak: $(VENV)/.has-test,examples  ## ten thousand random worlds; an hour at most
+	@$(BIN)/python -m tests.sim.lab $(ARGS)
 
 CHECKS := "ruff check ." "ruff format --check ." pyright lint-imports
 

@@ -11,6 +11,7 @@ The layers, each of which knows only those below it::
 `fray.testing` simulates all of it.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from fray.actor import (
@@ -32,18 +33,26 @@ from fray.errors import (
     ActorUnavailable,
     BlockingCallError,
     CallCancelled,
+    CallCycle,
     CallError,
+    ChildFailed,
     DeadlineExceeded,
+    DeathCause,
+    DeathKind,
     FrayError,
     JobStopped,
     MailboxFull,
     NameTakenError,
     RemoteError,
+    SupervisorFailed,
     remote_error,
 )
 from fray.version import __version__
 
 if TYPE_CHECKING:
+    from fray.actor.childspec import ChildCounts, ChildInfo, ChildSpec
+    from fray.actor.monitor import Down, Monitor, monitor
+    from fray.actor.supervisor import Supervisor
     from fray.actor.system import ActorSystem
     from fray.cluster.current import connect
 
@@ -65,12 +74,24 @@ DEFAULT_SYSTEM.provide(_default_system)
 RESOURCE_CHECK.provide(_check_resources)
 
 
-def __getattr__(name: str) -> object:
-    if name == "connect":
-        from fray.cluster.current import connect
+_LATER = {
+    "ChildCounts": "fray.actor.childspec",
+    "ChildInfo": "fray.actor.childspec",
+    "ChildSpec": "fray.actor.childspec",
+    "Down": "fray.actor.monitor",
+    "Monitor": "fray.actor.monitor",
+    "Supervisor": "fray.actor.supervisor",
+    "connect": "fray.cluster.current",
+    "monitor": "fray.actor.monitor",
+}
+"""What is imported at its first use: `import fray` is to take no time."""
 
-        return connect
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
 
 
 __all__ = [
@@ -81,19 +102,31 @@ __all__ = [
     "ActorUnavailable",
     "BlockingCallError",
     "CallCancelled",
+    "CallCycle",
     "CallError",
+    "ChildCounts",
+    "ChildFailed",
+    "ChildInfo",
+    "ChildSpec",
     "DeadlineExceeded",
+    "DeathCause",
+    "DeathKind",
+    "Down",
     "FrayError",
     "JobStopped",
     "MailboxFull",
+    "Monitor",
     "NameTakenError",
     "RemoteError",
+    "Supervisor",
+    "SupervisorFailed",
     "__version__",
     "actor",
     "cancelled",
     "connect",
     "gather",
     "method",
+    "monitor",
     "remote_error",
     "spawn",
     "wait",

@@ -20,7 +20,8 @@
     │   ├── LocalProtocolError         this side broke the protocol: a bug in fray
     │   └── RemoteProtocolError        the peer broke it
     ├── ConnectionRefused              the peer does not let us in; says why
-    ├── SupervisorFailed               a supervisor gave up before all its children ran
+    ├── SupervisorFailed               a supervisor gave up; its causes say why
+    ├── ChildFailed                    one of those causes: the end of a child
     └── ClusterError
         ├── ClusterUnavailable         the controller cannot be reached
         ├── ClusterClosed              (also a RuntimeError) this connection was closed here
@@ -69,6 +70,8 @@ class DeathKind(StrEnum):
     STOPPED = "stopped"
     """Somebody asked for it: stop, kill, the end of its job or of its driver."""
     RESTART_LIMIT = "restart_limit"
+    NOT_FOUND = "not_found"
+    """Nobody knows of it: it ended long ago, or has never been."""
     UNKNOWN = "unknown"
 
 
@@ -288,7 +291,10 @@ class ConnectionRefused(FrayError, ConnectionError):
 
 
 class SupervisorFailed(FrayError):
-    """A supervisor ended before all its children had started.
+    """A supervisor has ended: it gave up, or was stopped before all its children had started.
+
+    What led to it is its ``__cause__``, where that is known here: an exception group with the
+    failures of its children, each with its own causes.
 
     Attributes:
         supervisor: Its name.
@@ -296,12 +302,30 @@ class SupervisorFailed(FrayError):
     """
 
     def __init__(self, supervisor: str, cause: DeathCause) -> None:
-        super().__init__(f"supervisor {supervisor} ended before all its children ran: {cause}")
+        super().__init__(f"supervisor {supervisor} has ended: {cause}")
         self.supervisor = supervisor
         self.cause = cause
 
     def __reduce__(self) -> Any:
         return SupervisorFailed, (self.supervisor, self.cause)
+
+
+class ChildFailed(FrayError):
+    """A supervisor's child has ended, as one of the causes of `SupervisorFailed`.
+
+    Attributes:
+        child: Its name.
+        cause: What it died of.
+    """
+
+    def __init__(self, child: str, cause: DeathCause) -> None:
+        kind = cause.kind.value.replace("_", " ")
+        super().__init__(f"{child} ended, {kind}: {cause}")
+        self.child = child
+        self.cause = cause
+
+    def __reduce__(self) -> Any:
+        return ChildFailed, (self.child, self.cause)
 
 
 class ClusterError(FrayError):
@@ -351,6 +375,7 @@ __all__ = [
     "CallCancelled",
     "CallCycle",
     "CallError",
+    "ChildFailed",
     "ClusterClosed",
     "ClusterError",
     "ClusterUnavailable",

@@ -181,6 +181,28 @@ class ActorFactory(Generic[T]):
         """
         return ActorFactory(self._cls, self._options.replace(**changes))
 
+    @property
+    def cls(self) -> type[T]:
+        """The class."""
+        return self._cls
+
+    @property
+    def chosen(self) -> ActorOptions:
+        """The options."""
+        return self._options
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Refuses arguments that the class's constructor does not accept.
+
+        Args:
+            args: Positional ones.
+            kwargs: The others.
+
+        Raises:
+            TypeError: They do not fit.
+        """
+        _check_arguments(self._cls, args, kwargs)
+
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle[T]:
         """Makes an actor and returns its handle at once.
 

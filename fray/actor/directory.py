@@ -90,6 +90,61 @@ class Departure:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """An incarnation has ended.
+
+    Attributes:
+        incarnation: Which, from 1.
+        cause: Why.
+    """
+
+    incarnation: int
+    cause: DeathCause
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """An actor whose life somebody follows, and what they know of it.
+
+    Attributes:
+        actor_id: Which.
+        started: The incarnation that they know to run; 0 for none.
+        ended: The last incarnation that they know to have ended; 0 for none.
+    """
+
+    actor_id: str
+    started: int = 0
+    ended: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What is known of an actor's life.
+
+    Attributes:
+        actor_id: Which actor.
+        started: The incarnation that runs and may be called; 0 while there is none.
+        ends: The last incarnations that have ended, the earliest first.
+        over: Why there will be no further incarnation; None while there may be one.
+    """
+
+    actor_id: str
+    started: int = 0
+    ends: tuple[Ended, ...] = ()
+    over: DeathCause | None = None
+
+    def is_news(self, watched: Watched) -> bool:
+        """Whether it tells somebody anything.
+
+        Args:
+            watched: What they know.
+        """
+        ended = self.ends[-1].incarnation if self.ends else 0
+        begun = self.started != 0 and self.started != watched.started
+        return begun or ended > watched.ended or self.over is not None
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """A name given to a hosted actor.
 
@@ -120,6 +175,7 @@ class ActorSpec:
         namespace: Where its name goes.
         options: What the user asked for.
         payload: The pickled ``(class, args, kwargs)``.
+        supervised: Whether its creator's supervisor starts it again, and not the cluster.
     """
 
     actor_id: str
@@ -127,6 +183,7 @@ class ActorSpec:
     namespace: str
     options: ActorOptions
     payload: Payload
+    supervised: bool = False
 
 
 class Directory(Protocol):
@@ -208,6 +265,56 @@ class Directory(Protocol):
         """
         ...
 
+    async def actor_ids(self, key: ActorKey) -> Sequence[str]:
+        """Who has a name, or had it last; nobody where nothing is known of it.
+
+        Args:
+            key: With a name.
+        """
+        ...
+
+    async def lives(self, watched: Sequence[Watched], *, wait_s: float) -> Sequence[Life]:
+        """What has happened to some actors, as soon as there is anything that is not known yet.
+
+        Args:
+            watched: Which actors, and what is known of them.
+            wait_s: How long to wait for news, in seconds.
+        """
+        ...
+
+    async def start_again(self, actor_id: str, incarnation: int) -> None:
+        """Starts a supervised actor that is down; may be repeated.
+
+        Args:
+            actor_id: Which.
+            incarnation: The one that begins: the last one's successor.
+
+        Raises:
+            InvalidRequestError: It has ended for good, or its last incarnation is still there.
+        """
+        ...
+
+    async def halt(self, actor_id: str, reason: str, *, grace_s: float, down: bool) -> None:
+        """Stops a supervised actor, which may be started again. Does not wait for its end.
+
+        Args:
+            actor_id: Which.
+            reason: For people.
+            grace_s: How long its present calls may take, in seconds; as long again to clean up. 0
+                kills it.
+            down: Whether its callers are told meanwhile that it is down, rather than wait.
+        """
+        ...
+
+    async def end(self, actor_id: str, cause: DeathCause) -> None:
+        """Ends a supervised actor for good. Does not wait for its end.
+
+        Args:
+            actor_id: Which.
+            cause: What its callers are told.
+        """
+        ...
+
     def environment(self) -> Mapping[str, Any]:
         """Facts for people and pickled handles: the cluster's address, for instance."""
         ...
@@ -218,7 +325,10 @@ __all__ = [
     "ActorSpec",
     "Departure",
     "Directory",
+    "Ended",
     "Endpoint",
+    "Life",
     "Located",
     "Registration",
+    "Watched",
 ]

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fray.actor.stream import Stream
 from fray.errors import (
+    ActorDied,
     BlockingCallError,
     CallCancelled,
+    CallError,
     ClusterClosed,
     DeadlineExceeded,
     FrayError,
@@ -28,9 +30,15 @@ from fray.errors import (
     Started,
 )
 from fray.runtime.blocking import wait
-from fray.runtime.calls import STREAM_BYTES_WINDOW, STREAM_ITEMS_WINDOW, OutgoingCall
+from fray.runtime.calls import (
+    CURRENT_INVOCATION,
+    STREAM_BYTES_WINDOW,
+    STREAM_ITEMS_WINDOW,
+    OutgoingCall,
+)
 from fray.runtime.error_envelope import decode_error
 from fray.runtime.serialization import loads
+from fray.runtime.waits import begin_wait, end_wait
 
 if TYPE_CHECKING:
     from fray.actor.route import Route
@@ -102,6 +110,7 @@ class ActorFuture(Generic[T_co]):
         self.retries = retries
         self.timeout_s = timeout_s
         self.attempts = 0
+        self.may_have_run = False  # in an attempt whose fate is unknown
         self.number = 0  # the route counts its calls
         self._route = route
         self._method = method
@@ -292,7 +301,7 @@ class ActorFuture(Generic[T_co]):
         check_here(self._process)
         while not self._done:
             try:
-                await self._changed()
+                await self.until_changed()
             except asyncio.CancelledError:
                 self._looked_at = True  # also where the outcome came at the same moment
                 self.cancel()
@@ -310,6 +319,22 @@ class ActorFuture(Generic[T_co]):
             f"{self.describe()} is a generator: iterate over it "
             f"(async for x in {self.describe()}.remote(...), or `for` in synchronous code)"
         )
+
+    async def until_changed(self) -> None:
+        """Waits for the outcome or, of a stream, for an item; not at all where one is here."""
+        waiter = self._changed()
+        if self.is_ready:  # an item may have come between a look and this
+            return
+        invocation = CURRENT_INVOCATION.get()
+        if invocation is None:
+            await waiter
+            return
+        self._process.watch_waits()
+        begin_wait(invocation, waiter, self)
+        try:
+            await waiter
+        finally:
+            end_wait(invocation, waiter)
 
     def _changed(self) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
@@ -335,13 +360,23 @@ class ActorFuture(Generic[T_co]):
             event = threading.Event()
             self._add_callback(event.set)
             left = None if deadline is None else deadline - self._process.clock.monotonic()
-            try:
-                in_time = wait(event, left)
-            finally:  # who asks again and again leaves nothing behind
-                _discard(self._callbacks, event.set)
+            in_time = self._wait_on_thread(event, left)
             if not in_time and not self._done:
                 raise TimeoutError(f"{what} has no outcome after {timeout} s")
             self._refuse_stream()
+
+    def _wait_on_thread(self, event: threading.Event, timeout_s: float | None = None) -> bool:
+        """Blocks until the event is set, which is among the callbacks. False after the time."""
+        invocation = CURRENT_INVOCATION.get()
+        if invocation is not None:
+            self._process.watch_waits()
+            begin_wait(invocation, event, self)
+        try:
+            return wait(event, timeout_s)
+        finally:  # who asks again and again leaves nothing behind
+            _discard(self._callbacks, event.set)
+            if invocation is not None:
+                end_wait(invocation, event)
 
     # ---- the outcome
 
@@ -428,6 +463,8 @@ class ActorFuture(Generic[T_co]):
             expected: Whether it is no news to whoever does not look, such as the end of everything.
         """
         if not self._done:
+            if self.may_have_run:
+                exc = _but_may_have_run(exc)
             self._exception = exc
             self._looked_at = self._looked_at or expected
             self._is_decoded = True
@@ -513,23 +550,29 @@ class ActorFuture(Generic[T_co]):
             assert self._exception is not None
             raise self._exception
 
-    def changed(self) -> asyncio.Future[None]:
-        """Done when an item or the outcome arrives."""
-        return self._changed()
-
     def wait_changed(self) -> None:
         """Blocks until an item or the outcome arrives."""
         event = threading.Event()
         self._add_callback(event.set)
-        try:
-            if not self.is_ready:
-                wait(event)
-        finally:
+        if self.is_ready:
             _discard(self._callbacks, event.set)
+        else:
+            self._wait_on_thread(event)
 
 
 _DoneCallback = tuple[Callable[[ActorFuture[Any]], object], asyncio.AbstractEventLoop | None]
 """A user's callback, and the loop on which it is called."""
+
+
+def _but_may_have_run(exc: BaseException) -> BaseException:
+    """What is true of the last attempt of a call is not of those before."""
+    if not isinstance(exc, CallError) or exc.started is not Started.NO:
+        return exc
+    if isinstance(exc, ActorDied):  # its message says it, too
+        return ActorDied(exc.actor, exc.cause, started=Started.UNKNOWN)
+    exc.started = Started.UNKNOWN
+    exc.add_note("the call was repeated, and an earlier attempt may have run")
+    return exc
 
 
 def _call_threadsafe(

@@ -16,6 +16,7 @@ from fray.actor.future import ActorFuture, refuse_to_block
 from fray.errors import ActorUnavailable, FrayError, UnknownMethodError
 from fray.ids import ActorId
 from fray.runtime.blocking import check_stopped
+from fray.runtime.callcontext import NO_CONTEXT, CallContext
 from fray.runtime.calls import CURRENT_INVOCATION, OutgoingCall
 from fray.runtime.methods import (
     DEFAULT_OPTIONS,
@@ -24,6 +25,7 @@ from fray.runtime.methods import (
     check_retries,
     check_timeout,
     no_such_method,
+    not_idempotent,
 )
 
 if TYPE_CHECKING:
@@ -76,15 +78,22 @@ class ActorMethod:
             timeout_s = None
         if timeout_s is not None:
             deadline = route.process.clock.monotonic() + timeout_s
-        inherited = None
+        inherited, context = None, NO_CONTEXT
         if invocation is not None and not invocation.finished:  # else: what it left running
             inherited = invocation.deadline
+            if invocation.context.chain:
+                context = CallContext(chain=invocation.context.chain)
         if inherited is not None and (deadline is None or inherited < deadline):
             deadline = inherited  # a call made inside a call has the time that is left of it
             timeout_s = deadline - route.process.clock.monotonic()
         future: ActorFuture[Any] = ActorFuture(route, self._name, timeout_s, self._retries)
         call = OutgoingCall(
-            self._name, payload, future, deadline=deadline, repeatable=self._retries > 0
+            self._name,
+            payload,
+            future,
+            deadline=deadline,
+            repeatable=self._retries > 0,
+            context=context,
         )
         route.process.post(route.submit, future, call)
         return future
@@ -123,10 +132,7 @@ class ActorMethod:
         check_timeout(timeout)
         check_retries(retries or 0)
         if retries and not self._handle.is_idempotent(self._name):
-            raise ValueError(
-                f"{self._handle.label}.{self._name} is not marked idempotent=True: a call that may "
-                "have run is repeated only where running it twice does no harm"
-            )
+            raise ValueError(not_idempotent(self._handle.label, self._name))
         return ActorMethod(
             self._handle,
             self._name,

@@ -23,7 +23,16 @@ from fray.actor.server import FrayActorServer
 from fray.errors import ActorNotFoundError, FrayError, UnknownMethodError
 from fray.ids import ActorId, JobId
 from fray.runtime.error_envelope import decode_error, encode_error
-from fray.runtime.methods import RESERVED, Kind, Method, methods_of, no_such_method
+from fray.runtime.methods import (
+    RESERVED,
+    Kind,
+    Method,
+    check_retries,
+    check_timeout,
+    methods_of,
+    no_such_method,
+    not_idempotent,
+)
 from fray.runtime.serialization import dumps, loads
 
 LOCAL_ADDRESS = "local:0"
@@ -129,12 +138,20 @@ class LocalMethod:
         return self.remote(*args, **kwargs).result()
 
     def options(self, *, timeout: float | None = None, retries: int | None = None) -> LocalMethod:
-        """Accepted as on a cluster; a call on the caller's stack cannot be timed out or repeated.
+        """Checked as on a cluster; a call on the caller's stack cannot be timed out or repeated.
 
         Args:
             timeout: Not needed.
             retries: Not needed.
+
+        Raises:
+            TypeError: A value is no number.
+            ValueError: A value is out of bounds.
         """
+        check_timeout(timeout)
+        check_retries(retries or 0)
+        if retries and not self._method.options.idempotent:
+            raise ValueError(not_idempotent(self._actor.name, self._method.name))
         return self
 
 

@@ -57,6 +57,8 @@ class ActorOptions:
         max_concurrency: Calls that may run at once, ≥ 1.
         mailbox_calls_max: Calls that may wait; None for the default.
         thread_affinity: Run every plain method on the same thread.
+        reentrant: Run calls that its own call causes, through whatever chain, beside that call,
+            instead of raising `CallCycle` at whoever awaits them.
         lifetime: ``"detached"`` outlives its creator, and needs a name.
         get_if_exists: Give the living actor of that name, if there is one.
         process: ``"own"``: an operating-system process of its own; ``"shared"``: packed with
@@ -75,6 +77,7 @@ class ActorOptions:
     max_concurrency: int = 1
     mailbox_calls_max: int | None = None
     thread_affinity: bool = False
+    reentrant: bool = False
     lifetime: Literal["non_detached", "detached"] = "non_detached"
     get_if_exists: bool = False
     process: Literal["auto", "own", "shared"] = "auto"
@@ -93,11 +96,16 @@ class ActorOptions:
             raise ValueError(f"process is one of {', '.join(PROCESSES)}, not {self.process!r}")
         if self.get_if_exists and self.name is None:
             raise ValueError("get_if_exists needs a name: without one there is nothing to get")
+        if self.reentrant and self.thread_affinity:
+            raise ValueError(
+                "a re-entrant actor runs a call while another waits, which one thread cannot: give "
+                "either reentrant or thread_affinity"
+            )
         if self.memory is not None or self.tpu is not None or self.resources is not None:
             RESOURCE_CHECK(self)
 
     def _check_flags(self) -> None:
-        for field in ("thread_affinity", "get_if_exists", "preemptible"):
+        for field in ("thread_affinity", "reentrant", "get_if_exists", "preemptible"):
             value = getattr(self, field)
             if not isinstance(value, bool):
                 raise TypeError(f"{field} is True or False, not {value!r}")

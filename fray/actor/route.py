@@ -15,6 +15,7 @@ import logging
 from asyncio import CancelledError
 from bisect import bisect
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fray.errors import (
@@ -128,6 +129,8 @@ class Route:
         if future.done():
             return
         future.call = call
+        if future.retries > 0:
+            call.context = replace(call.context, key=self.process.new_call_key())
         future.number = self._submitted = self._submitted + 1
         future.begin()
         if self._targets and not self._waiting:
@@ -244,7 +247,12 @@ class Route:
         old = future.call
         assert old is not None
         future.call = OutgoingCall(
-            old.method, old.payload, future, deadline=old.deadline, repeatable=future.retries > 0
+            old.method,
+            old.payload,
+            future,
+            deadline=old.deadline,
+            repeatable=future.retries > 0,
+            context=old.context,
         )
         pause_s = RESEND_BACKOFF_S[min(future.attempts, len(RESEND_BACKOFF_S) - 1)]
         future.attempts += 1
@@ -253,6 +261,7 @@ class Route:
     def _repeat_or_fail(self, future: ActorFuture[Any], exc: BaseException) -> None:
         if future.retries > 0 and not future.has_begun:
             future.retries -= 1
+            future.may_have_run = True
             self._again(future)
         else:
             future.fail(exc)

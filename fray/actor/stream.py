@@ -5,6 +5,7 @@ Items and credit are counted by the call's future; this only takes them, and clo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,8 +18,8 @@ T = TypeVar("T")
 class Stream(AsyncIterator[T], Iterator[T]):
     """Iterates over what a generator method yields.
 
-    Items come in order; an error comes after the items before it. When the iterator is dropped,
-    or its loop left, the generator at the actor is closed.
+    Items come in order; an error comes after the items before it. When the iterator is dropped, its
+    loop left, or the task that waits for an item cancelled, the generator at the actor is closed.
     """
 
     def __init__(self, future: ActorFuture[Any]) -> None:
@@ -34,9 +35,11 @@ class Stream(AsyncIterator[T], Iterator[T]):
                 self._over = True
                 self._future.stream_over()
                 raise StopAsyncIteration
-            changed = self._future.changed()
-            if not self._future.is_ready:  # an item may have come between the two
-                await changed
+            try:
+                await self._future.until_changed()
+            except asyncio.CancelledError:  # nobody goes on reading, as with any async generator
+                self.close()
+                raise
 
     def __next__(self) -> T:
         while True:

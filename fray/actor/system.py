@@ -15,11 +15,12 @@ from weakref import WeakValueDictionary
 from fray.actor.current import CURRENT_SYSTEM
 from fray.actor.directory import ActorKey, ActorSpec
 from fray.actor.handle import ActorHandle
+from fray.actor.lives import Lives
 from fray.actor.route import Route
 from fray.actor.watch import CallWatch
 from fray.errors import ClusterClosed, DeathCause, DeathKind, FrayError
 from fray.ids import Namespace
-from fray.runtime.cell import CellOptions
+from fray.runtime.cell_options import MAILBOX_CALLS_MAX, CellOptions
 from fray.runtime.methods import methods_of
 from fray.runtime.serialization import dumps_call, loads
 
@@ -44,6 +45,9 @@ class ActorSystem:
         namespace: Where names go unless said otherwise.
         job_id: The job that this process belongs to; empty for a driver.
         lookup_timeout_s: How long a look-up waits for a name that nobody has yet, in seconds.
+
+    Attributes:
+        lives: The actors whose lives somebody here follows.
     """
 
     def __init__(
@@ -66,6 +70,9 @@ class ActorSystem:
         self._routes: WeakValueDictionary[ActorKey, Route] = WeakValueDictionary()
         self._routes_lock = threading.Lock()
         self.watch = CallWatch(self) if directory is not None else None
+        if self.watch is not None:
+            process.peers.on_stopped.append(self.watch.link_stopped)
+        self.lives = Lives(self)
 
     def __repr__(self) -> str:
         return f"<ActorSystem {self.process.label} namespace={self.namespace}>"
@@ -157,6 +164,8 @@ class ActorSystem:
             why: What callers of its actors are told.
         """
         self._closed = True
+        if self.watch is not None and self.watch.link_stopped in self.process.peers.on_stopped:
+            self.process.peers.on_stopped.remove(self.watch.link_stopped)
         for cell in reversed(list(self._cells.values())):
             cell.kill(DeathCause(DeathKind.STOPPED, why))
         for route in self.routes():
@@ -188,16 +197,8 @@ class ActorSystem:
             NameTakenError: Its name is in use.
             InfeasibleError: No host could ever run it.
         """
-        options.check_creation()
-        namespace = options.namespace or self.namespace
-        label = options.name or cls.__name__
-        spec = ActorSpec(
-            actor_id=f"a-{self.process.clock.token(6)}",
-            label=label,
-            namespace=namespace,
-            options=options,
-            payload=dumps_call(cls, args, kwargs, what=cls.__qualname__),
-        )
+        spec = self.spec_of(cls, args, kwargs, options)
+        namespace, label = spec.namespace, spec.label
         if _a_loop_runs_here():
             key = ActorKey(namespace, actor_id=spec.actor_id)
             if options.get_if_exists:
@@ -208,6 +209,37 @@ class ActorSystem:
         actor_id = self.run(lambda: self.directory.create(spec))
         key = ActorKey(namespace, actor_id=actor_id)
         return ActorHandle(key, label, methods_of(cls), self)
+
+    def spec_of(
+        self,
+        cls: type,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: ActorOptions,
+        *,
+        supervised: bool = False,
+    ) -> ActorSpec:
+        """A new actor, as its directory is asked for it. Arguments are pickled now.
+
+        Args:
+            cls: Its class.
+            args: Of its constructor.
+            kwargs: Of its constructor.
+            options: How it is made and run.
+            supervised: Whether a supervisor here starts it again, and not the cluster.
+
+        Raises:
+            PayloadError: The class or an argument cannot be pickled.
+        """
+        options.check_creation()
+        return ActorSpec(
+            actor_id=f"a-{self.process.clock.token(6)}",
+            label=options.name or cls.__name__,
+            namespace=options.namespace or self.namespace,
+            options=options,
+            payload=dumps_call(cls, args, kwargs, what=cls.__qualname__),
+            supervised=supervised,
+        )
 
     def _begin_creation(self, route: Route, spec: ActorSpec) -> None:
         accepted: asyncio.Future[None] = self.process.loop.create_future()
@@ -280,16 +312,12 @@ def cell_options(options: ActorOptions) -> CellOptions:
     Args:
         options: The actor's.
     """
-    cell = CellOptions(
-        max_concurrency=options.max_concurrency, thread_affinity=options.thread_affinity
+    return CellOptions(
+        max_concurrency=options.max_concurrency,
+        mailbox_calls_max=options.mailbox_calls_max or MAILBOX_CALLS_MAX,
+        thread_affinity=options.thread_affinity,
+        reentrant=options.reentrant,
     )
-    if options.mailbox_calls_max is not None:
-        cell = CellOptions(
-            max_concurrency=options.max_concurrency,
-            thread_affinity=options.thread_affinity,
-            mailbox_calls_max=options.mailbox_calls_max,
-        )
-    return cell
 
 
 def _a_loop_runs_here() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import threading
 from collections.abc import Generator, Sequence
@@ -10,6 +11,8 @@ from typing import Any
 
 from fray.actor.future import ActorFuture, refuse_to_block
 from fray.runtime import blocking
+from fray.runtime.calls import CURRENT_INVOCATION
+from fray.runtime.waits import begin_wait, end_wait
 
 
 class Gathered:
@@ -65,7 +68,9 @@ class Gathered:
             if next(told) >= len(pending) or (future.failed and not self._return_exceptions):
                 over.set()
 
-        if not _listen(pending, look, over, timeout):
+        with _noted(pending):
+            in_time = _listen(pending, look, over, timeout)
+        if not in_time:
             left = sum(not future.done() for future in pending)
             raise TimeoutError(f"{left} of {len(self._futures)} calls are not done")
 
@@ -160,6 +165,24 @@ async def wait_async(
             for future in pending:
                 future.remove_done_callback(look)
     return _split(given, num_returns)
+
+
+@contextlib.contextmanager
+def _noted(pending: list[ActorFuture[Any]]) -> Generator[None]:
+    """Where a served call blocks for all of these, call cycles through any of them are found."""
+    invocation = CURRENT_INVOCATION.get()
+    if invocation is None:
+        yield
+        return
+    waits = {threading.Event(): future for future in pending}  # one each, as its identity
+    for waiter, future in waits.items():
+        begin_wait(invocation, waiter, future)
+    pending[0].process.watch_waits()
+    try:
+        yield
+    finally:
+        for waiter in waits:
+            end_wait(invocation, waiter)
 
 
 def _listen(

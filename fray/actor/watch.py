@@ -2,7 +2,8 @@
 
 A process that ends resets its connections, and its calls end with that. A host that loses its
 power, or is cut off, says nothing. The directory knows when the fleet has given it up; while calls
-are in flight for longer than a moment, a process asks it about those whom they went to.
+are in flight for longer than a moment, a process asks it about those whom they went to. Where a
+link was lost, and may come back, it asks at once what became of those at its other end.
 
 Short calls cost nothing of this but one look at a flag.
 """
@@ -12,12 +13,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from fray.actor.directory import Departure
 from fray.errors import FrayError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fray.actor.directory import Endpoint
     from fray.actor.route import Route
     from fray.actor.system import ActorSystem
+    from fray.runtime.peer import Peer
 
 log = logging.getLogger("fray")
 
@@ -63,6 +68,32 @@ class CallWatch:
         finally:
             self.active = False
 
+    def link_stopped(self, peer: Peer) -> None:
+        """A link was lost, which may come back: asks whether the other side lives.
+
+        Args:
+            peer: Its side here.
+        """
+        if self._system.closed or self._system.process.scope.closed:
+            return
+        for endpoint in self._elsewhere(self._system.routes()):
+            if endpoint.process_id == peer.process_id:
+                self._system.spawn(self._ask(endpoint), f"obituary of {endpoint.target}")
+
+    async def _ask(self, endpoint: Endpoint) -> None:
+        try:
+            cause = await self._system.directory.obituary(endpoint)
+        except FrayError as exc:  # nobody knows at present; the link tells, or the watch
+            log.debug("what became of %s could not be asked: %s", endpoint.target, exc)
+            return
+        if cause is not None:
+            self._tell([Departure(endpoint.target, cause)])
+
+    def _tell(self, gone: Sequence[Departure]) -> None:
+        for departure in gone:
+            for route in self._system.routes():
+                route.departed(departure)
+
     def _elsewhere(self, routes: list[Route]) -> list[Endpoint]:
         """Whom calls went to in other processes."""
         here = self._system.process.process_id
@@ -85,9 +116,7 @@ class CallWatch:
         if not gone:
             return
         await self._system.process.clock.sleep(RESULT_GRACE_S)
-        for departure in gone:
-            for route in self._system.routes():
-                route.departed(departure)
+        self._tell(gone)
 
 
 __all__ = ["RESULT_GRACE_S", "WATCH_AFTER_S", "WATCH_WAIT_S", "CallWatch"]

@@ -145,11 +145,12 @@ def stop_actor(
 async def _stop_one(cluster: AsyncFrayCluster, row: ActorRow, grace_s: float) -> bool:
     from fray.actor.directory import ActorKey
     from fray.cluster.control import ACTORS_NAMESPACE
+    from fray.cluster.worker.stopping import stop_s
     from fray.errors import ActorDied, ActorNotFoundError
 
     key = ActorKey(ACTORS_NAMESPACE, actor_id=row.actor_id)
     try:
-        return await cluster.names.stop_actor(key, grace_s)
+        return await cluster.names.stop_actor(key, stop_s(grace_s))
     except (ActorDied, ActorNotFoundError):
         return False
 

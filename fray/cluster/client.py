@@ -15,6 +15,7 @@ from fray.cluster.base import AsyncCluster, LogLine, check_job_id
 from fray.cluster.blobs import pack
 from fray.cluster.control import (
     CONTROL_TIMEOUT_S,
+    ActorsApi,
     AgentApi,
     BlobsApi,
     FleetApi,
@@ -97,12 +98,14 @@ class AsyncFrayCluster(AsyncCluster):
         self._plain = plain
         self.jobs = control(JobsApi, plain, address, "jobs")
         self.names = control(NamesApi, plain, address, "names")
+        self.actors = control(ActorsApi, plain, address, "actors")
         self.fleet = control(FleetApi, plain, address, "fleet")
         self.blobs = control(BlobsApi, plain, address, "blobs")
         self.sessions = control(SessionsApi, plain, address, "sessions")
         self._directory = ClusterDirectory(
             identity,
             names=self.names,
+            actors=self.actors,
             jobs=self.jobs,
             blobs=self.blobs,
             cluster_address=address,

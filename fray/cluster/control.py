@@ -15,7 +15,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, get_type_hints
 
-from fray.actor.directory import ActorKey, Departure, Endpoint, Located
+from fray.actor.directory import ActorKey, Departure, Endpoint, Life, Located, Watched
 from fray.actor.future import ActorFuture
 from fray.actor.route import Route
 from fray.cluster.controller.commands import RegisterWorker, ReportAttempts, SubmitJobs
@@ -32,11 +32,11 @@ from fray.errors import (
 )
 from fray.ids import AttemptId, JobId, WorkerId
 from fray.runtime.calls import OutgoingCall
-from fray.runtime.jsoncodec import json_dumps, json_loads
-from fray.runtime.payload import Codec, Payload
+from fray.runtime.codecs import json_payload, read_json_payload
 
 if TYPE_CHECKING:
     from fray.actor.system import ActorSystem
+    from fray.runtime.payload import Payload
 
 T = TypeVar("T")
 
@@ -241,10 +241,46 @@ class NamesApi(Protocol):
         """Which of some endpoints are gone; waits up to ``wait_s`` for there to be one."""
         ...
 
+    async def actor_ids(self, key: ActorKey) -> list[str]:
+        """Who has a name, or had an exclusive one last; sorted."""
+        ...
+
     async def stop_actor(self, key: ActorKey, grace_s: float) -> bool:
         """Orders the job of an actor that the cluster made to stop; False if there is none.
 
         Returns when the actor has stopped.
+        """
+        ...
+
+
+class ActorsApi(Protocol):
+    """What becomes of actors. Actor ``actors`` of the controller."""
+
+    async def lives(self, watched: list[Watched], wait_s: float) -> list[Life]:
+        """What has happened to some actors; waits up to ``wait_s`` for there to be news."""
+        ...
+
+    async def start(self, actor_id: str, incarnation: int) -> None:
+        """Starts a supervised actor that is down. May be repeated.
+
+        Raises:
+            InvalidRequestError: It has ended for good, or its last incarnation is still there.
+        """
+        ...
+
+    async def halt(self, actor_id: str, reason: str, stop_s: float, down: bool) -> None:
+        """Orders a supervised actor to stop: it is killed after ``stop_s``, and kept down.
+
+        Raises:
+            InvalidRequestError: Nobody has this id.
+        """
+        ...
+
+    async def end(self, actor_id: str, cause: DeathCause) -> None:
+        """A supervised actor will not be started again; what is left of it is killed.
+
+        Raises:
+            InvalidRequestError: Nobody has this id.
         """
         ...
 
@@ -443,12 +479,12 @@ class ControlRoute(Route):
 
     def encode(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """See `Route.encode`."""
-        return Payload(json_dumps([args, kwargs]), codec=Codec.JSON)
+        return json_payload([args, kwargs])
 
     def decode(self, method: str, payload: Payload) -> Any:
         """See `Route.decode`."""
         self._has_answered = True
-        return json_loads(payload.data, self._returns[method])
+        return read_json_payload(payload, self._returns[method])
 
     def failed(self, future: ActorFuture[Any], exc: BaseException) -> None:
         """Repeats the call while there is time: the control plane may be starting again."""
@@ -555,6 +591,7 @@ def _returns_of(interface: type) -> dict[str, Any]:
 __all__ = [
     "ACTORS_NAMESPACE",
     "CONTROL_TIMEOUT_S",
+    "ActorsApi",
     "AgentApi",
     "AttemptPlace",
     "BlobsApi",

@@ -16,13 +16,16 @@ from fray.actor.directory import (
     ActorSpec,
     Departure,
     Endpoint,
+    Life,
     Located,
     Registration,
+    Watched,
 )
 from fray.cluster.actor_resources import resources_of
 from fray.cluster.blobs import pack
 from fray.cluster.control import (
     ACTORS_NAMESPACE,
+    ActorsApi,
     AgentApi,
     BlobsApi,
     JobsApi,
@@ -32,6 +35,8 @@ from fray.cluster.control import (
 )
 from fray.cluster.controller.commands import SubmitJobs
 from fray.cluster.controller.specs import ActorRole, JobSpec, Program
+from fray.cluster.types import UNLIMITED
+from fray.cluster.worker.stopping import stop_s
 from fray.cluster.worker.taskfile import HostedActor
 from fray.errors import (
     ActorNotFoundError,
@@ -56,6 +61,12 @@ RENEW_S = 5.0
 """How often a process renews its names, all in one call; at once where the link to the controller
 was lost, for a controller that was started again knows no names."""
 
+PREEMPTIONS_MAX = 100
+"""So often an actor without a supervisor loses its host before it is given up."""
+
+STOP_S_MAX = 30 * 24 * 3600.0
+"""An actor that may take as long as it likes to stop is killed after a month."""
+
 OBITUARY_WAIT_S = 3.0
 """How long an agent may take to learn why a process of its host is gone."""
 
@@ -66,6 +77,7 @@ class ClusterDirectory:
     Args:
         identity: Who connects.
         names: The controller's names.
+        actors: What becomes of the controller's actors.
         jobs: The controller's jobs.
         blobs: The controller's blobs.
         cluster_address: The controller's ``host:port``.
@@ -77,6 +89,7 @@ class ClusterDirectory:
         identity: Identity,
         *,
         names: NamesApi,
+        actors: ActorsApi,
         jobs: JobsApi,
         blobs: BlobsApi,
         cluster_address: str,
@@ -84,6 +97,7 @@ class ClusterDirectory:
     ) -> None:
         self._identity = identity
         self._names = names
+        self._actors = actors
         self._jobs = jobs
         self._blobs = blobs
         self._cluster_address = cluster_address
@@ -250,10 +264,16 @@ class ClusterDirectory:
             namespace=Namespace(spec.namespace),
             program=Program(blob=await self._blobs.put(pack(spec.payload))),
             resources=resources_of(options),
-            max_retries_failure=options.max_restarts,
+            max_retries_failure=UNLIMITED if spec.supervised else options.max_restarts,
+            max_retries_preemption=UNLIMITED if spec.supervised else PREEMPTIONS_MAX,
             parent=JobId(me.job_id) if me.is_task else None,
             detached=options.lifetime == "detached",
-            actor=ActorRole(ActorId(spec.actor_id), me.session_id),
+            actor=ActorRole(
+                ActorId(spec.actor_id),
+                me.session_id,
+                supervised=spec.supervised,
+                owner_attempt=me.attempt_id if spec.supervised else "",
+            ),
             hints={
                 "actor": json_dumps(hosted).decode(),
                 "isolation": "process" if isolated else "thread",
@@ -266,10 +286,30 @@ class ClusterDirectory:
         if not key.name:
             key = replace(key, namespace=ACTORS_NAMESPACE)
         grace_s = 0.0 if kill else max(grace_s, 0.1)
-        if not await self._names.stop_actor(key, grace_s=grace_s):
+        if not await self._names.stop_actor(key, grace_s=stop_s(grace_s)):
             raise UnsupportedError(
                 f"actor {key} is hosted by a FrayActorServer (or has ended): unregister it there"
             )
+
+    async def actor_ids(self, key: ActorKey) -> Sequence[str]:
+        """See `Directory.actor_ids`."""
+        return await self._names.actor_ids(key)
+
+    async def lives(self, watched: Sequence[Watched], *, wait_s: float) -> Sequence[Life]:
+        """See `Directory.lives`."""
+        return await self._actors.lives(list(watched), wait_s=wait_s)
+
+    async def start_again(self, actor_id: str, incarnation: int) -> None:
+        """See `Directory.start_again`."""
+        await self._actors.start(actor_id, incarnation)
+
+    async def halt(self, actor_id: str, reason: str, *, grace_s: float, down: bool) -> None:
+        """See `Directory.halt`."""
+        await self._actors.halt(actor_id, reason, min(stop_s(grace_s), STOP_S_MAX), down)
+
+    async def end(self, actor_id: str, cause: DeathCause) -> None:
+        """See `Directory.end`."""
+        await self._actors.end(actor_id, cause)
 
     def environment(self) -> Mapping[str, Any]:
         """See `Directory.environment`."""

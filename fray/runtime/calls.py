@@ -11,10 +11,15 @@ import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fray.runtime.callcontext import NO_CONTEXT, CallContext
+
 if TYPE_CHECKING:
     from fray.errors import CallError
+    from fray.runtime.cycles import Probe
     from fray.runtime.payload import Payload
+    from fray.runtime.repeats import Repeats
     from fray.runtime.transport import Principal
+    from fray.runtime.waits import Awaited, Waiter
 
 STREAM_ITEMS_WINDOW = 64
 """Items that a stream's producer may be ahead of its consumer."""
@@ -55,6 +60,7 @@ class OutgoingCall:
         payload: The arguments, already serialized.
         deadline: On the process's monotonic clock; None for none.
         repeatable: Whether the caller may send the payload again after it was received.
+        context: What it says of itself to the runtime of the other side.
         sink: Who is told the outcome.
         carrier: Who carries it at present.
         sent: Whether bytes of it may have left: decides between ``started: no`` and ``unknown``.
@@ -64,6 +70,7 @@ class OutgoingCall:
     __slots__ = (
         "call_id",
         "carrier",
+        "context",
         "deadline",
         "done",
         "method",
@@ -82,12 +89,14 @@ class OutgoingCall:
         *,
         deadline: float | None = None,
         repeatable: bool = False,
+        context: CallContext = NO_CONTEXT,
     ) -> None:
         self.method = method
         self.payload = payload
         self.sink = sink
         self.deadline = deadline
         self.repeatable = repeatable
+        self.context = context
         self.target = ""
         self.call_id = 0
         self.carrier: Carrier | None = None
@@ -119,6 +128,14 @@ class Carrier(Protocol):
 
     def grant(self, call: OutgoingCall, items: int, nbytes: int) -> None:
         """Gives a stream's producer more credit."""
+        ...
+
+    def probe(self, call: OutgoingCall, probe: Probe) -> None:
+        """Asks the actor's side what this call waits for; see `fray.runtime.cycles`."""
+        ...
+
+    def break_cycle(self, call: OutgoingCall, chain: str) -> None:
+        """Has the actor's side take this call out of a cycle, unless it has begun."""
         ...
 
 
@@ -157,13 +174,18 @@ class Invocation:
             caller is in this process and may send it again.
         deadline: On this process's monotonic clock; None for none.
         caller: Who calls, as established before the connection existed; None within the process.
+        context: What the call says of itself to the runtime.
         reply_to: Where the answer goes.
         cancelled: Whether the caller has gone; a synchronous method may look at it
             (`fray.cancelled()`).
         target: Which actor; set by the carrier.
+        repeats: Where its outcome is kept for whoever repeats it; None for most.
         more: Whether other calls wait at the actor when this one is answered: then its answer may
             wait a moment for theirs.
         task: What runs it, where that is a task or a thread's future.
+        timer: Ends it when its time is up.
+        thread: The thread that runs it, where one does; else 0.
+        waiting: The calls of others that its code waits for; see `fray.runtime.waits`.
     """
 
     __slots__ = (
@@ -173,16 +195,21 @@ class Invocation:
         "call_id",
         "caller",
         "cancelled",
+        "context",
         "deadline",
         "finished",
         "method",
         "more",
         "owns_payload",
         "payload",
+        "repeats",
         "reply_to",
         "started_at",
         "target",
         "task",
+        "thread",
+        "timer",
+        "waiting",
     )
 
     def __init__(
@@ -195,6 +222,7 @@ class Invocation:
         deadline: float | None = None,
         caller: Principal | None = None,
         owns_payload: bool = True,
+        context: CallContext = NO_CONTEXT,
     ) -> None:
         self.call_id = call_id
         self.owns_payload = owns_payload
@@ -203,12 +231,17 @@ class Invocation:
         self.reply_to = reply_to
         self.deadline = deadline
         self.caller = caller
+        self.context = context
         self.target = ""
         self.cancelled = False
         self.finished = False
+        self.repeats: Repeats | None = None
         self.more = False
         self.started_at = 0.0
         self.task: asyncio.Future[Any] | None = None
+        self.thread = 0
+        self.timer: asyncio.TimerHandle | None = None
+        self.waiting: dict[Waiter, Awaited] | None = None
         self._credit_items = STREAM_ITEMS_WINDOW
         self._credit_bytes = STREAM_BYTES_WINDOW
         self._credit: asyncio.Future[None] | None = None
@@ -223,6 +256,8 @@ class Invocation:
         if not self.finished:
             self.finished = True
             (self.reply_to.result if ok else self.reply_to.error)(self, payload)
+            if self.repeats is not None:
+                self.repeats.ended(self, ok, payload)
 
     def fail(self, exc: CallError) -> None:
         """Ends the call with a failure of fray's own; does nothing where it has ended.
@@ -233,6 +268,8 @@ class Invocation:
         if not self.finished:
             self.finished = True
             self.reply_to.failure(self, exc)
+            if self.repeats is not None:
+                self.repeats.failed(self, exc)
 
     def end(self) -> None:
         """Ends a stream; does nothing where it has ended."""

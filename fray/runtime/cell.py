@@ -17,8 +17,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
-from contextvars import Context, copy_context
+from collections.abc import Awaitable, Callable, Collection
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -28,6 +28,8 @@ from fray.errors import ActorDied, CallCancelled, DeathCause, DeathKind, Started
 from fray.runtime.cell_options import CellOptions
 from fray.runtime.mailbox import Mailbox
 from fray.runtime.methods import methods_of
+from fray.runtime.repeats import Repeats
+from fray.runtime.waits import holding_up
 
 if TYPE_CHECKING:
     from fray.runtime.calls import Invocation
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from fray.runtime.threads import Threads
 
 T = TypeVar("T")
+
+CURRENT_CELL: ContextVar[Cell | None] = ContextVar("fray_current_cell", default=None)
+"""The actor that the running code is part of."""
 
 CLEAN_UP_S_MIN = 0.5
 """So long cancelled calls and ``on_stop`` may take together, however short the grace of a stop."""
@@ -76,6 +81,11 @@ class Cell:
         threads: Where plain methods run.
         options: How it is run.
         context: Context variables that its methods see (the process they run in, among others).
+
+    Attributes:
+        state: Where it is in its life.
+        failure: What it died of by its own fault, once it has; see `fail`.
+        stopped: Done once it has ended, with the cause.
     """
 
     def __init__(
@@ -92,6 +102,7 @@ class Cell:
         self.label = label
         self.options = options or CellOptions()
         self.state = CellState.STARTING
+        self.failure: BaseException | None = None
         self.stopped: asyncio.Future[DeathCause] = asyncio.get_running_loop().create_future()
         self._clock = clock
         self._mailbox = Mailbox(
@@ -99,9 +110,10 @@ class Cell:
             self.options,
             clock=clock,
             threads=threads,
-            context=context or copy_context(),
+            context=self._context_of(context),
         )
         self._execution = self._mailbox.execution
+        self.repeats = Repeats(clock)
 
     def __repr__(self) -> str:
         running = len(self._execution.running)
@@ -127,6 +139,17 @@ class Cell:
             break
         return CellStatistics(self.state, len(self._mailbox), len(running), busy)
 
+    @property
+    def running(self) -> Collection[Invocation]:
+        """The calls that run, or are handed to the thread; the oldest first."""
+        return self._execution.running.keys()
+
+    def awaits(self) -> tuple[str, ...]:
+        """The calls of other actors that the oldest running call waits for, for people."""
+        for invocation in self._execution.running:
+            return tuple(awaited.describe() for _, awaited in holding_up(invocation))
+        return ()
+
     # ---- calls
 
     def submit(self, invocation: Invocation) -> None:
@@ -137,13 +160,52 @@ class Cell:
         """
         self._mailbox.submit(invocation)
 
+    def submit_repeatable(self, invocation: Invocation) -> None:
+        """Takes a call that has a key: it does not run if it is known what became of it.
+
+        Args:
+            invocation: The call.
+        """
+        if self.repeats.admit(invocation):
+            self._mailbox.submit(invocation)
+
     def cancel(self, invocation: Invocation) -> None:
         """The caller has gone: drops a waiting call, cancels a running one. No answer is sent.
 
         Args:
             invocation: The call.
         """
-        self._mailbox.cancel(invocation)
+        victim = invocation
+        if invocation.repeats is not None:
+            victim = invocation.repeats.cancelled(invocation)
+        if victim is not None:
+            self._mailbox.cancel(victim)
+
+    def lost(self, invocation: Invocation) -> None:
+        """The caller's connection has ended for good: like `cancel`, but it may ask again.
+
+        Args:
+            invocation: The call.
+        """
+        if invocation.repeats is None or not invocation.repeats.lost(invocation):
+            self._mailbox.cancel(invocation)
+
+    def holder(self, invocation: Invocation) -> Invocation | None:
+        """For whose end a call waits before it can have its turn; None where it need not.
+
+        Args:
+            invocation: The call.
+        """
+        return self._mailbox.holder(invocation)
+
+    def break_cycle(self, invocation: Invocation, chain: str) -> None:
+        """Takes a call out of a cycle of waits: refuses it, or runs it beside the others.
+
+        Args:
+            invocation: The call; nothing happens where it has its turn by now.
+            chain: The cycle, for people.
+        """
+        self._mailbox.break_cycle(invocation, chain)
 
     # ---- life
 
@@ -221,6 +283,22 @@ class Cell:
         """
         if self.state is not CellState.STOPPED:
             self._finish(cause)
+
+    def fail(self, exc: BaseException, cause: DeathCause) -> None:
+        """Ends the actor at once, since something that it cannot do without has failed.
+
+        Args:
+            exc: What failed.
+            cause: The same for its callers.
+        """
+        if self.state is not CellState.STOPPED:
+            self.failure = exc
+            self._finish(cause)
+
+    def _context_of(self, context: Context | None) -> Context:
+        context = context or copy_context()
+        context.run(CURRENT_CELL.set, self)
+        return context
 
     def _has_ended(self) -> bool:
         return self.state is CellState.STOPPED
@@ -303,6 +381,7 @@ async def _outcome_of(call: Awaitable[object]) -> BaseException | None:
 
 __all__ = [
     "CLEAN_UP_S_MIN",
+    "CURRENT_CELL",
     "Cell",
     "CellOptions",
     "CellState",

@@ -19,12 +19,14 @@ class CellOptions:
         mailbox_calls_max: Calls that may wait, ≥ 1.
         codec: What arguments and results are made of; actors of the control plane take JSON only.
         thread_affinity: Run every plain method on the same thread.
+        reentrant: Run what a call of its own makes others call here beside that call.
     """
 
     max_concurrency: int = 1
     mailbox_calls_max: int = MAILBOX_CALLS_MAX
     codec: Codec = Codec.PICKLE
     thread_affinity: bool = False
+    reentrant: bool = False
 
     def __post_init__(self) -> None:
         if self.max_concurrency < 1:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from fray.runtime.jsoncodec import json_dumps, json_loads, structure_arguments
+from fray.runtime.jsonreading import reading_beside
 from fray.runtime.payload import Codec, Payload
 from fray.runtime.serialization import dumps, loads
 
@@ -42,6 +43,34 @@ class ArgumentCodec(Protocol):
         ...
 
 
+def json_payload(value: object) -> Payload:
+    """A value of the control plane's, large bytes in it apart.
+
+    Args:
+        value: What `json_dumps` can write.
+
+    Raises:
+        PayloadError: It cannot be written as JSON.
+    """
+    beside: list[bytes] = []
+    data = json_dumps(value, beside=beside)
+    return Payload(data, beside, codec=Codec.JSON)
+
+
+def read_json_payload(payload: Payload, kind: Any) -> Any:
+    """What `json_payload` wrote.
+
+    Args:
+        payload: Of any content.
+        kind: The value's type.
+
+    Raises:
+        PayloadError: It is not a value of that type.
+    """
+    with reading_beside(payload.buffers):
+        return json_loads(payload.data, kind)
+
+
 class PickleArguments:
     """For users' actors."""
 
@@ -65,11 +94,12 @@ class JsonArguments:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `ArgumentCodec.decode`."""
         args, kwargs = json_loads(payload.data, tuple[list[Any], dict[str, Any]], what="arguments")
-        return structure_arguments(fn, args, kwargs)
+        with reading_beside(payload.buffers):
+            return structure_arguments(fn, args, kwargs)
 
     def encode(self, fn: Callable[..., Any], value: Any) -> Payload:
         """See `ArgumentCodec.encode`."""
-        return Payload(json_dumps(value), codec=Codec.JSON)
+        return json_payload(value)
 
 
 CODECS: Mapping[Codec, ArgumentCodec] = MappingProxyType(
@@ -77,4 +107,11 @@ CODECS: Mapping[Codec, ArgumentCodec] = MappingProxyType(
 )
 
 
-__all__ = ["CODECS", "ArgumentCodec", "JsonArguments", "PickleArguments"]
+__all__ = [
+    "CODECS",
+    "ArgumentCodec",
+    "JsonArguments",
+    "PickleArguments",
+    "json_payload",
+    "read_json_payload",
+]

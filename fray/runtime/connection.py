@@ -9,9 +9,13 @@ them together in memory. It is put together from smaller rooms::
     encoder, decoder         records <-> messages
     lanes, transfers_out     what leaves: order, and bulk with credit
     receiver, transfers_in   what arrives: checks, and bulk with credit
+    sentlog                  what left and is not acknowledged
 
 A call is *in flight* from `Connection.call` until its terminal outcome (RESULT, ERROR, FAILURE or
 END) arrives, or until it is cancelled: for the connection, a cancel ends a call.
+
+A connection may go on where another one of the same session stopped without a GOODBYE (`backlog`,
+`resume`, `replay`): nothing is then delivered twice, and nothing is missing.
 
 After GOODBYE nothing is sent, so drain first, then say goodbye. Answers that were on their way to
 whom said it still arrive, but calls, which could not be answered, are dropped. A peer that breaks
@@ -22,7 +26,7 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from fray.errors import LocalProtocolError, RemoteProtocolError
 from fray.runtime import frames
@@ -30,18 +34,33 @@ from fray.runtime.conversation import ConnectionState, Conversation, Party, Sayi
 from fray.runtime.encoder import Encoder, check_context, check_name
 from fray.runtime.events import CallFlags, Event, Goodbye, PeerHello, Role
 from fray.runtime.frames import REASON_BYTES_MAX, Limits
-from fray.runtime.hello import Allowance, Hello, encode_hello, no_common_version
+from fray.runtime.hello import (
+    RESUME,
+    Allowance,
+    Hello,
+    encode_hello,
+    no_common_version,
+)
 from fray.runtime.lanes import AnswerEntry, CallEntry, EndEntry, Lanes
 from fray.runtime.receiver import Receiver
+from fray.runtime.sentlog import SentLog
 from fray.runtime.statistics import ConnectionStatistics
 from fray.runtime.transfers_in import Allocate, Incoming, allocate
 from fray.runtime.transfers_out import Turns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from fray.runtime.payload import Payload
+    from fray.runtime.sentlog import Content, Delivery
     from fray.runtime.transport import Buffer
 
 _FLAGS_END = CallFlags.REPEATED << 1
+
+ACKNOWLEDGE_DELIVERIES = 64
+ACKNOWLEDGE_BYTES = 256 << 10
+"""Deliveries are acknowledged when there are so many, or when so much has come. The other side
+keeps what is not: a few small answers, and no large one for longer than a round trip."""
 
 
 class Connection:
@@ -52,9 +71,13 @@ class Connection:
         hello: What this side says of itself.
         limits: What it sends at once, and accepts.
         allocate: Where the memory for received buffers comes from.
+        greet: Told what the peer says of itself, before anything else of it counts; gives what this
+            side says, where it has not said it yet.
 
     Attributes:
         conversation: Where the two sides stand: the peer's hello, the agreed version and features.
+        log: What was sent and is not known to have arrived.
+        on_acknowledged: Told what has arrived; None where nobody asks.
 
     Raises:
         LocalProtocolError: The hello cannot be sent.
@@ -67,17 +90,28 @@ class Connection:
         limits: Limits = Limits(),  # noqa: B008 - frozen
         *,
         allocate: Allocate = allocate,
+        greet: Callable[[Hello], Hello] | None = None,
     ) -> None:
         self.conversation = Conversation(role, hello)
+        self.log = SentLog()
+        self.on_acknowledged: Callable[[list[Delivery]], None] | None = None
+        self._greet = greet
+        self._allowance = limits.allowance
         self._raw_hello = encode_hello(hello, limits.allowance)
         self._inline_bytes_max = limits.inline_bytes_max
         self._encoder = Encoder(limits.batch_bytes)
         self._turns = Turns(limits.chunk_bytes)
-        self._lanes = Lanes(self._encoder, self._turns, limits.inline_bytes_max)
+        self._lanes = Lanes(self._encoder, self._turns, self.log, limits.inline_bytes_max)
         self._entries = self._lanes.entries
         self._incoming = Incoming(limits, allocate)
         self._receiver = Receiver(
-            self.conversation, limits, self._lanes, self._turns, self._incoming, self._answer_hello
+            self.conversation,
+            limits,
+            self._lanes,
+            self._turns,
+            self._incoming,
+            self._answer_hello,
+            self._acknowledged,
         )
         self._calls_out = self._receiver.calls_out
         self._calls_in = self._receiver.calls_in
@@ -85,6 +119,7 @@ class Connection:
         self._calls_sent = 0
         self._messages_sent = self._messages_received = 0
         self._bytes_sent = self._bytes_received = 0
+        self._received_told = self._bytes_told = 0
 
     def __repr__(self) -> str:
         s = self.statistics()
@@ -195,6 +230,7 @@ class Connection:
                 self._encoder.call(
                     call_id, target, method, data, payload.codec, timeout_s, flags, context
                 )
+                self.log.record(call_id)
         except struct.error as exc:
             raise LocalProtocolError(f"call {call_id} cannot be sent: {exc}") from exc
         calls_out.add(call_id)
@@ -221,6 +257,7 @@ class Connection:
         if self._lanes.withdraw_call(call_id):
             return True
         self._encoder.control(frames.CANCEL, call_id)
+        self.log.record((frames.CANCEL, call_id, None))
         return False
 
     def grant(self, call_id: int, items: int, nbytes: int) -> None:
@@ -240,6 +277,7 @@ class Connection:
         self._check_number(call_id)
         if not self._lanes.add_grant(call_id, items, nbytes):
             self._encoder.grant(call_id, items, nbytes)
+            self.log.record((frames.GRANT, call_id, (items, nbytes)))
 
     def result(self, call_id: int, payload: Payload) -> None:
         """Answers a call: the method returned. Terminal.
@@ -284,6 +322,7 @@ class Connection:
             self._lanes.add(call_id, EndEntry(call_id))
         else:
             self._encoder.control(frames.END, call_id)
+            self.log.record((frames.END, call_id, None))
         self._calls_in.discard(call_id)
 
     def goodbye(self, reason: str) -> None:
@@ -299,6 +338,59 @@ class Connection:
         raw = reason.encode(errors="replace")[:REASON_BYTES_MAX]
         self._encoder.text(frames.GOODBYE, raw.decode(errors="ignore").encode())
         self._lanes.clear()
+
+    # ---- a session that goes on
+
+    @property
+    def received(self) -> int:
+        """How many deliveries of the session have arrived here."""
+        return self._receiver.received
+
+    def backlog(self, received: int) -> list[Delivery]:
+        """What the peer lacks of all that was said here, in order within each lane.
+
+        Args:
+            received: How many deliveries of the session it has got.
+
+        Raises:
+            RemoteProtocolError: It cannot have got so many, or has said that it has more.
+        """
+        self._acknowledged(received)
+        return [*self.log.entries, *self._lanes.waiting()]
+
+    def resume(
+        self, *, received: int, acknowledged: int, calls_out: Iterable[int], calls_in: Iterable[int]
+    ) -> None:
+        """Takes a session over, before anything but HELLO was said.
+
+        Args:
+            received: How many of its deliveries have arrived here.
+            acknowledged: How many have arrived at the peer.
+            calls_out: Calls of ours in flight that the peer has got.
+            calls_in: Calls of the peer's in flight.
+        """
+        self._receiver.received = self._received_told = received
+        self.log.acknowledged = acknowledged
+        self._calls_out.update(calls_out)
+        self._calls_in.update(calls_in)
+
+    def replay(self, delivery: tuple[int, int, Content]) -> None:
+        """Says again what the peer lacks; a call of ours is made again by `call`.
+
+        Args:
+            delivery: Out of the `backlog` of the connection that stopped.
+        """
+        kind, call_id, content = delivery
+        if kind == frames.CANCEL:
+            self.cancel(call_id)
+        elif kind == frames.END:
+            self.end(call_id)
+        elif isinstance(content, tuple) and len(content) == 2:
+            self.grant(call_id, *content)
+        else:
+            self._answer(kind, call_id, cast("Payload", content))
+            if kind != frames.ITEM:
+                self._calls_in.discard(call_id)
 
     # ---- messages out
 
@@ -319,6 +411,7 @@ class Connection:
             payloads' buffers.
         """
         messages: list[list[Buffer]] = []
+        self.log.check_size()
         if self.has_output:
             self._give_credit(all_of_it=True)
         left = max_bytes
@@ -365,6 +458,7 @@ class Connection:
             self._drop_everything()
         else:
             self._give_credit(all_of_it=False)
+            self._acknowledge()
         return events
 
     def _answer_hello(self, allowance: Allowance) -> Event | None:
@@ -373,6 +467,13 @@ class Connection:
         peer_hello = conversation.peer_hello
         if conversation.us is Party.DONE or peer_hello is None:
             return None
+        if self._greet is not None:
+            hello = self._greet(peer_hello)
+            if conversation.us is Party.SILENT:
+                conversation.hello = hello
+                self._raw_hello = encode_hello(hello, self._allowance)
+        if RESUME not in conversation.features:
+            self.log.forget()
         if conversation.version is None:
             reason = no_common_version(conversation.hello, peer_hello)
             self._conclude(reason)
@@ -402,6 +503,22 @@ class Connection:
             self._encoder.answer(kind, call_id, data, payload.codec)
         except struct.error as exc:
             raise LocalProtocolError(f"call {call_id} cannot be answered: {exc}") from exc
+        self.log.record((kind, call_id, payload))
+
+    def _acknowledged(self, received: int) -> None:
+        arrived = self.log.acknowledge(received)
+        if self.on_acknowledged is not None:
+            self.on_acknowledged(arrived)
+
+    def _acknowledge(self) -> None:
+        """Tells the peer what has arrived, if it is due."""
+        received = self._receiver.received
+        due = received - self._received_told
+        if due and self.log.keeps and self.conversation.is_open:
+            nbytes = self._bytes_received - self._bytes_told
+            if due >= ACKNOWLEDGE_DELIVERIES or nbytes >= ACKNOWLEDGE_BYTES:
+                self._encoder.control(frames.ACK, received)
+                self._received_told, self._bytes_told = received, self._bytes_received
 
     def _give_credit(self, *, all_of_it: bool) -> None:
         if self.conversation.is_open:

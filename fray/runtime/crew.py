@@ -15,6 +15,7 @@ import asyncio
 import functools
 from collections.abc import Iterable
 from contextvars import copy_context
+from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,6 +34,17 @@ KILL_MARGIN_S = 1.0
 
 TIMER_SLACK_S = 1e-3
 """A delay that is over but for so much is over: clocks round."""
+
+
+class Pace(Enum):
+    """Whom children wait for."""
+
+    ONE_BY_ONE = "one by one"
+    """Each, on its way up, for those before it, and for all that are to be stopped."""
+    TOGETHER = "together"
+    """All at the same time, but none starts while any is to be stopped."""
+    ALONE = "alone"
+    """Each minds itself. When all are stopped, that is one by one."""
 
 
 class Owner(Protocol):
@@ -54,19 +66,18 @@ class Crew:
         name: For people.
         owner: Who decides.
         clock: Time.
-        in_order: Whether children wait, on their way up, for those before them, and for all that
-            are to be stopped. Otherwise each minds itself.
+        pace: Whom children wait for on their way up and down.
 
     Attributes:
         slots: The children's places by name, in their order of start.
-        in_order: As given; may change.
+        pace: As given; may change.
         why: What children are told when all are stopped; None while they are to run.
         stop_by: When all work is to be over once they stop, on the clock's monotonic time.
     """
 
-    def __init__(self, name: str, owner: Owner, clock: Clock, *, in_order: bool) -> None:
+    def __init__(self, name: str, owner: Owner, clock: Clock, *, pace: Pace) -> None:
         self.slots: dict[str, Slot] = {}
-        self.in_order = in_order
+        self.pace = pace
         self.why: DeathCause | None = None
         self.stop_by = inf
         self._name = name
@@ -127,6 +138,19 @@ class Crew:
         elif slot.doom is None:
             slot.doom = why
 
+    def halt(self, slot: Slot, why: DeathCause) -> None:
+        """Keeps a place, but stops its child.
+
+        Args:
+            slot: Which.
+            why: What the child is told.
+        """
+        slot.wanted, slot.halted = False, True
+        if slot.state is ChildState.DOWN:
+            slot.tell_down()
+        elif slot.doom is None:
+            slot.doom = why
+
     def stop_all(self, why: DeathCause) -> None:
         """From now on children are stopped, one after the other, the last first.
 
@@ -160,17 +184,20 @@ class Crew:
     def advance(self) -> None:
         """Does what the present state asks for. Safe to call at any time."""
         if self.why is not None:
-            self._stop_last(self.slots.values())
+            self._stop(list(self.slots.values()), one_by_one=self.pace is not Pace.TOGETHER)
         elif self._open:
             doomed = [slot for slot in self.slots.values() if slot.doom is not None]
-            if self.in_order:
-                self._stop_last(doomed)
-            else:
-                for slot in doomed:
-                    self._stop_last([slot])
-            if not (doomed and self.in_order):
+            self._stop(doomed, one_by_one=self.pace is Pace.ONE_BY_ONE)
+            if not doomed or self.pace is Pace.ALONE:
                 self._start_due()
         self._owner.crew_changed()
+
+    def _stop(self, slots: list[Slot], *, one_by_one: bool) -> None:
+        if one_by_one:
+            self._stop_last(slots)
+            return
+        for slot in slots:
+            self._stop_last([slot])
 
     def _stop_last(self, slots: Iterable[Slot]) -> None:
         """Stops the last of these that is not down, unless that is being done already."""
@@ -198,7 +225,7 @@ class Crew:
                     due = min(due, slot.not_before)
                 else:
                     self._start_child(slot)
-            if self.in_order:
+            if self.pace is Pace.ONE_BY_ONE:
                 break
         self._set_timer(due, due - now)
 
@@ -246,7 +273,7 @@ class Crew:
             self._start_failed(slot, outcome)
             self.advance()
             return
-        slot.state = ChildState.UP
+        slot.state, slot.was_up = ChildState.UP, True
         if outcome.stopped.done():  # a supervisor that gave up, say
             self._child_ended(slot, outcome, outcome.stopped)
             return
@@ -256,7 +283,7 @@ class Crew:
 
     def _start_failed(self, slot: Slot, exc: BaseException) -> None:
         if slot.tell_started(exc):  # who added it knows, and decides
-            self._forget(slot)
+            self._refused(slot)
         else:
             slot.last = failure_to_start(slot.spec.name, exc)
             self._owner.child_ended(slot, slot.last)
@@ -270,7 +297,7 @@ class Crew:
         slot.child, slot.state = None, ChildState.DOWN
         refusal = None if failure.normal else SupervisorFailed(slot.spec.name, failure.cause)
         if slot.tell_started(refusal) and refusal is not None:
-            self._forget(slot)
+            self._refused(slot)
         elif slot.doom is not None:  # it was about to be stopped anyhow
             self._is_down(slot)
         else:
@@ -287,6 +314,9 @@ class Crew:
             slot.starting = None  # if it has not reacted, what it makes yet is killed
         if slot.child is not None:
             await self._stop_or_kill(slot.child, why, grace_s, limit_s)
+            failure = failure_of(slot.spec.name, slot.child)
+            if not failure.normal:  # it died of something else while it was stopped
+                slot.last = failure
         slot.child = slot.stopping = None
         self._is_down(slot)
         self.advance()
@@ -304,8 +334,16 @@ class Crew:
         if not child.stopped.done():
             child.kill(why)
 
+    def _refused(self, slot: Slot) -> None:
+        """Its first start failed, or the one that somebody asked for."""
+        if slot.was_up:
+            slot.wanted, slot.halted = False, True
+        else:
+            self._forget(slot)
+
     def _is_down(self, slot: Slot) -> None:
         slot.state, slot.doom = ChildState.DOWN, None
+        slot.tell_down()
         if slot.forgotten:
             self._forget(slot)
 
@@ -324,4 +362,4 @@ async def _outcome_of(start: StartChild) -> Child | BaseException:
         return exc
 
 
-__all__ = ["KILL_MARGIN_S", "TIMER_SLACK_S", "Crew", "Owner"]
+__all__ = ["KILL_MARGIN_S", "TIMER_SLACK_S", "Crew", "Owner", "Pace"]

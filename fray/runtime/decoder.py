@@ -104,6 +104,13 @@ class Aborted:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """So many deliveries of ours have arrived, in all of the session."""
+
+    received: int
+
+
+@dataclass(frozen=True, slots=True)
 class Credited:
     """The peer has taken bulk of ours: of one transfer, or (id 0) on the connection."""
 
@@ -123,6 +130,7 @@ Record: TypeAlias = (
     | Opened
     | Aborted
     | Credited
+    | Acknowledged
 )
 
 _new_call = cast(
@@ -187,6 +195,7 @@ class Decoder:
             frames.END: self._end,
             frames.ABORT: self._abort,
             frames.CREDIT: self._credit,
+            frames.ACK: self._ack,
         }
 
     @property
@@ -416,6 +425,10 @@ class Decoder:
         records.append(Credited(number, nbytes))
         return pos + HEAD.size
 
+    def _ack(self, raw: bytes, pos: int, records: list[Record]) -> int:
+        records.append(Acknowledged(HEAD.unpack_from(raw, pos)[4]))
+        return pos + HEAD.size
+
     def _grant(self, raw: bytes, pos: int, records: list[Record]) -> int:
         _, _, _, items, call_id = HEAD.unpack_from(raw, pos)
         pos += HEAD.size
@@ -435,4 +448,13 @@ def _opened(
     return Opened(transfer_id, record, parts, data_in_bulk)
 
 
-__all__ = ["Aborted", "Answer", "Credited", "Decoder", "HelloRecord", "Opened", "Record"]
+__all__ = [
+    "Aborted",
+    "Acknowledged",
+    "Answer",
+    "Credited",
+    "Decoder",
+    "HelloRecord",
+    "Opened",
+    "Record",
+]

@@ -27,6 +27,7 @@ from fray import errors
 from fray.errors import (
     ActorDied,
     CallError,
+    ChildFailed,
     ConnectionRefused,
     DeathCause,
     DeathKind,
@@ -222,6 +223,9 @@ def _own_to_json(exc: BaseException) -> Json:
     elif isinstance(exc, ActorDied):
         own["actor"] = plain_text(exc.actor)
         own["cause"] = _cause_to_json(exc.cause)
+    elif isinstance(exc, ChildFailed):
+        own["child"] = plain_text(exc.child)
+        own["cause"] = _cause_to_json(exc.cause)
     elif isinstance(exc, SupervisorFailed):
         own["supervisor"] = plain_text(exc.supervisor)
         own["cause"] = _cause_to_json(exc.cause)
@@ -256,6 +260,8 @@ def _own_from_json(own: Json, *, raised: bool) -> FrayError | None:
         )
     if issubclass(cls, ActorDied):
         return cls(_text(own, "actor"), _death_cause(own.get("cause")), started=started)
+    if issubclass(cls, ChildFailed):
+        return cls(_text(own, "child"), _death_cause(own.get("cause")))
     if issubclass(cls, SupervisorFailed):
         return cls(_text(own, "supervisor"), _death_cause(own.get("cause")))
     if issubclass(cls, CallError):

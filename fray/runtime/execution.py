@@ -15,14 +15,17 @@ import asyncio
 import functools
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from dataclasses import replace
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from fray.errors import CallCancelled
+from fray.errors import CallCancelled, DeadlineExceeded, Started
 from fray.runtime.calls import CURRENT_INVOCATION, Invocation
 from fray.runtime.codecs import CODECS
 from fray.runtime.error_envelope import encode_error
 from fray.runtime.methods import Kind, Method
 from fray.runtime.tasks import Scope
+from fray.runtime.waits import blocked_on
 
 if TYPE_CHECKING:
     from fray.runtime.cell_options import CellOptions
@@ -70,7 +73,7 @@ class Execution:
     Attributes:
         instance: The actor; None until it is made.
         scope: Owns its tasks.
-        running: The calls that run, the oldest first.
+        running: The calls that run, the oldest first, and whether each does so in its turn.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class Execution:
     ) -> None:
         self.instance: Any = None
         self.scope = Scope(label)
-        self.running: dict[Invocation, None] = {}
+        self.running: dict[Invocation, bool] = {}
         self._label = label
         self._options = options
         self._clock = clock
@@ -106,8 +109,14 @@ class Execution:
             method: What it calls.
             in_turn: Whether it runs in its turn, not beside the others.
         """
-        self.running[invocation] = None
-        invocation.started_at = self._clock.monotonic()
+        self.running[invocation] = in_turn
+        if self._options.reentrant:
+            self._add_link(invocation)
+        invocation.started_at = now = self._clock.monotonic()
+        if invocation.deadline is not None:  # whether or not its caller can still tell that
+            left_s = max(invocation.deadline - now, 0.0)
+            loop = asyncio.get_running_loop()
+            invocation.timer = loop.call_later(left_s, self._too_late, invocation)
         context = self.context()
         context.run(CURRENT_INVOCATION.set, invocation)
         if method.kind is Kind.SYNC:
@@ -123,6 +132,12 @@ class Execution:
             invocation.task = task
             task.add_done_callback(functools.partial(self._task_done, invocation, in_turn=in_turn))
 
+    def _add_link(self, invocation: Invocation) -> None:
+        """What this call makes others call here is known by this number in its chain."""
+        context = invocation.context
+        link = self._clock.random.getrandbits(64)
+        invocation.context = replace(context, chain=(*context.chain, link))
+
     def cancel(self, invocation: Invocation) -> None:
         """Cancels a call that runs. A plain method that has begun can only be told.
 
@@ -135,6 +150,14 @@ class Execution:
         # takes the payload first and looks at `cancelled` then, so one of the two sees the other.
         if task is not None and (isinstance(task, asyncio.Task) or invocation.payload is not None):
             task.cancel()
+        for awaited in blocked_on(invocation):  # which its thread would only see in the end
+            awaited.cancel()
+
+    def _too_late(self, invocation: Invocation) -> None:
+        started = Started.NO if invocation.payload is not None else Started.UNKNOWN
+        message = f"{self._label}.{invocation.method} had not ended when its time was up"
+        invocation.fail(DeadlineExceeded(message, started=started))
+        self.cancel(invocation)
 
     def context(self) -> Context:
         """The context variables that the actor's code sees, for one run of it."""
@@ -157,6 +180,8 @@ class Execution:
 
     def _ended(self, invocation: Invocation, *, in_turn: bool) -> None:
         self.running.pop(invocation, None)
+        if invocation.timer is not None:
+            invocation.timer.cancel()
         invocation.task = None
         self._owner.ended(invocation, in_turn=in_turn)
 
@@ -188,6 +213,7 @@ class Execution:
         payload, invocation.payload = invocation.payload, None
         if payload is None or invocation.cancelled:  # in this order, see cancel
             return None
+        invocation.thread = get_ident()
         try:
             fn = getattr(self.instance, invocation.method)
             args, kwargs = self._codec.decode(fn, payload, take=invocation.owns_payload)
@@ -243,6 +269,8 @@ class Execution:
         self._answer(invocation, True, payload)
 
     async def _call_generator(self, invocation: Invocation, method: Method) -> None:
+        if invocation.repeats is not None and not invocation.repeats.streams(invocation):
+            return
         iterator: Any = None
         # A plain generator keeps its lane: what closes it must not overtake what runs in it.
         is_plain = method.kind is Kind.GENERATOR
@@ -251,7 +279,11 @@ class Execution:
             fn = getattr(self.instance, method.name)
             args, kwargs = await self._arguments(invocation, fn)
             iterator = fn(*args, **kwargs)
-            step = functools.partial(self._next_plain, lane) if is_plain else self._next_async
+            step = (
+                functools.partial(self._next_plain, lane, invocation)
+                if is_plain
+                else self._next_async
+            )
             while (payload := await step(fn, iterator)) is not None:
                 await invocation.credit(payload.nbytes)
                 if not invocation.finished:
@@ -273,8 +305,11 @@ class Execution:
         except StopAsyncIteration:
             return None
 
-    async def _next_plain(self, lane: Lane, fn: Any, iterator: Any) -> Payload | None:
+    async def _next_plain(
+        self, lane: Lane, invocation: Invocation, fn: Any, iterator: Any
+    ) -> Payload | None:
         def step() -> Payload | None:
+            invocation.thread = get_ident()
             try:
                 return self._codec.encode(fn, next(iterator))
             except StopIteration:

@@ -22,6 +22,7 @@ END           call ``id``, a stream, is exhausted: a terminal outcome
 CHUNK         ``length`` bytes of transfer ``id``
 ABORT         transfer ``id`` stops half way; the record that opened it never was
 CREDIT        ``length`` more bytes may be sent in transfer ``id``, or, for 0, on the connection
+ACK           ``id`` deliveries of the session have arrived (`fray.runtime.sentlog`)
 ============  ======================================================================
 
 Options stand after the header in this order, each if its bit is set:
@@ -61,6 +62,7 @@ END: Final = 11
 CHUNK: Final = 12
 ABORT: Final = 13
 CREDIT: Final = 14
+ACK: Final = 15
 
 CALL_HEAD: Final = Struct("<BBHIQI")
 CALL_HEAD_TIMEOUT: Final = Struct("<BBHIQId")  # the commonest option, and the only one
@@ -187,6 +189,7 @@ def credit_threshold(window_bytes: int) -> int:
 
 __all__ = [
     "ABORT",
+    "ACK",
     "CALL",
     "CALL_FLAGS_SHIFT",
     "CALL_HEAD",

@@ -21,6 +21,10 @@ HELLO_BYTES_MAX = 4096
 is known of the peer's protocol, so it is kept small."""
 
 HELLO_STRING_BYTES_MAX = 1024
+
+RESUME = "resume"
+"""The feature of acknowledging deliveries, so that a session can go on over another link."""
+
 FEATURES_MAX = 64
 
 WINDOW_BYTES_MIN = 4096
@@ -59,6 +63,8 @@ class Hello:
         boot_id: Of this boot of its host or container; not empty.
         address: ``host:port`` of its own door; empty where it has none.
         session: Identifies a conversation that outlives connections; empty for none.
+        resume: How many deliveries of the session its sender has got, where it goes on with one;
+            None where it begins it anew.
         python_version: For people, and for whoever unpickles.
         fray_version: For people.
         features: Names of optional parts of the protocol that it knows, at most `FEATURES_MAX`.
@@ -75,6 +81,7 @@ class Hello:
     features: tuple[str, ...] = ()
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
+    resume: int | None = None
 
 
 _STRINGS = {
@@ -110,6 +117,7 @@ def encode_hello(hello: Hello, allowance: Allowance) -> bytes:
     body: dict[str, object] = {key: getattr(hello, field) for key, field in _STRINGS.items()}
     body["protocol"] = [hello.protocol_min, hello.protocol_max]
     body["features"] = list(hello.features)
+    body["resume"] = hello.resume
     body["limits"] = {key: getattr(allowance, key) for key in _ALLOWANCES}
     try:
         raw = orjson.dumps(body)
@@ -142,6 +150,7 @@ def decode_hello(raw: bytes) -> tuple[Hello, Allowance]:
             features=_features(fields),
             protocol_min=low,
             protocol_max=high,
+            resume=_resume(fields),
         ),
         _allowance(fields),
     )
@@ -222,6 +231,13 @@ def _protocol(fields: dict[str, object]) -> tuple[int, int]:
     )
 
 
+def _resume(fields: dict[str, object]) -> int | None:
+    value = fields.get("resume")
+    if value is None or (_is_int(value) and 0 <= value <= _INT_MAX):
+        return value
+    raise RemoteProtocolError(f"HELLO's 'resume' must be a number or null, not {value!r:.60}")
+
+
 def _features(fields: dict[str, object]) -> tuple[str, ...]:
     value = fields.get("features")
     if not isinstance(value, list):
@@ -254,6 +270,7 @@ __all__ = [
     "HELLO_STRING_BYTES_MAX",
     "PROTOCOL_MAX",
     "PROTOCOL_MIN",
+    "RESUME",
     "WINDOW_BYTES_MIN",
     "Allowance",
     "Hello",

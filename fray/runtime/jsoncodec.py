@@ -1,10 +1,10 @@
 """JSON for the control plane: typed values to bytes and back, with nothing executed on the way.
 
 What is carried: dataclasses (frozen, nested, recursive), enumerations, new types, tuples, lists,
-sets, mappings with string or integer keys, bytes (as base64), optional values, unions of plain JSON
-types, and unions of dataclasses told apart by their field ``kind``. Reading is strict
-(`fray.runtime.jsonreading`). Writing is orjson's, which knows neither NaN nor infinities: they
-become ``null``, and so are refused where a number is read.
+sets, mappings with string or integer keys, bytes (as base64, or beside the JSON), optional values,
+unions of plain JSON types, and unions of dataclasses told apart by their field ``kind``. Reading is
+strict (`fray.runtime.jsonreading`). Writing is orjson's, which knows neither NaN nor infinities:
+they become ``null``, and so are refused where a number is read.
 
 This room knows types and JSON; no wire, no actors. cattrs is imported on the first read only.
 """
@@ -24,7 +24,7 @@ from typing import Any, TypeVar, cast
 import orjson
 
 from fray.errors import PayloadError
-from fray.runtime.jsonreading import message_of, read_part, reader_of
+from fray.runtime.jsonreading import BESIDE_KEY, message_of, read_part, reader_of
 
 T = TypeVar("T")
 
@@ -35,17 +35,30 @@ SIGNATURES_MAX = 4096
 # ---- writing
 
 
-def json_dumps(obj: object) -> bytes:
+BESIDE_BYTES_MIN = 4 << 10
+"""Bytes from this size on travel beside the JSON, where they can: base64 of a blob of 100 MiB would
+hold up the event loops on its way for seconds."""
+
+
+def json_dumps(obj: object, *, beside: list[bytes] | None = None) -> bytes:
     """Writes a value as JSON.
 
     Args:
         obj: A value of the kinds that the module names.
+        beside: Takes large bytes, which then are not in the JSON; None to have them in it.
 
     Raises:
         PayloadError: It holds something else; the message names the path to it.
     """
+
+    def plain(obj: object) -> object:
+        if beside is not None and isinstance(obj, bytes) and len(obj) >= BESIDE_BYTES_MIN:
+            beside.append(obj)
+            return {BESIDE_KEY: len(beside) - 1}
+        return _plain(obj)
+
     try:
-        return orjson.dumps(obj, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(obj, default=plain, option=orjson.OPT_NON_STR_KEYS)
     except TypeError as exc:
         path, reason = _find_unwritable(obj, "value", exc)
         raise PayloadError(f"{path} cannot be written as JSON: {reason}") from exc

@@ -15,11 +15,15 @@ import enum
 import functools
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from cattrs import Converter
+
+    from fray.runtime.transport import Buffer
 
 PROBLEMS_MAX = 5
 """How many of a value's faults one message names."""
@@ -165,13 +169,42 @@ def _read_str(value: Any, kind: Any) -> Any:
     raise _expected("str", value)
 
 
+BESIDE_KEY = "$beside"
+"""Of what stands in JSON for bytes that travel beside it: its value is their index there."""
+
+_BESIDE: ContextVar[Sequence[Buffer]] = ContextVar("fray_json_beside", default=())
+
+
+@contextmanager
+def reading_beside(buffers: Sequence[Buffer]) -> Generator[None]:
+    """Lets readers find the bytes that came beside the JSON.
+
+    Args:
+        buffers: In the order in which they were written.
+    """
+    token = _BESIDE.set(buffers)
+    try:
+        yield
+    finally:
+        _BESIDE.reset(token)
+
+
 def _read_bytes(value: Any, kind: Any) -> bytes:
+    found = _bytes_beside(value)
+    if found is not None:
+        return found
     if type(value) is str:
         try:
             return base64.b64decode(value, validate=True)
         except binascii.Error:
             pass
     raise _expected("bytes in base64", value)
+
+
+def _bytes_beside(value: Any) -> bytes | None:
+    buffers = _BESIDE.get()
+    index = cast("dict[str, Any]", value).get(BESIDE_KEY) if type(value) is dict else None
+    return bytes(buffers[index]) if type(index) is int and 0 <= index < len(buffers) else None
 
 
 def _read_none(value: Any, kind: Any) -> None:
@@ -357,4 +390,12 @@ def _read_integer_key(value: Any, kind: Any) -> int:
     raise _expected("an integer", value)
 
 
-__all__ = ["PROBLEMS_MAX", "Hook", "message_of", "read_part", "reader_of"]
+__all__ = [
+    "BESIDE_KEY",
+    "PROBLEMS_MAX",
+    "Hook",
+    "message_of",
+    "read_part",
+    "reader_of",
+    "reading_beside",
+]

@@ -12,12 +12,13 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fray.errors import PayloadError
-from fray.runtime.frames import ABORT, END
+from fray.runtime.frames import ABORT, END, GRANT
 from fray.runtime.transfers_out import OutgoingTransfer, bulk_views
 
 if TYPE_CHECKING:
     from fray.runtime.encoder import Encoder, Table
     from fray.runtime.payload import Payload
+    from fray.runtime.sentlog import Delivery, SentLog
     from fray.runtime.transfers_out import Turns
     from fray.runtime.transport import Buffer
 
@@ -60,15 +61,17 @@ class Lanes:
     Args:
         encoder: Where records are written.
         turns: Where transfers wait and leave.
+        log: Told what has left whole.
         inline_bytes_max: Longer payload data travels in chunks.
 
     Attributes:
         entries: What waits in each lane; the first is the one whose payload is in bulk.
     """
 
-    def __init__(self, encoder: Encoder, turns: Turns, inline_bytes_max: int) -> None:
+    def __init__(self, encoder: Encoder, turns: Turns, log: SentLog, inline_bytes_max: int) -> None:
         self._encoder = encoder
         self._turns = turns
+        self._log = log
         self._inline_bytes_max = inline_bytes_max
         self.entries: dict[Lane, deque[Entry]] = {}
         self._transfers: dict[Lane, OutgoingTransfer] = {}  # of the first entries
@@ -237,10 +240,32 @@ class Lanes:
 
     def _forget(self, entry: Entry) -> None:
         """Notes that an entry has left its lane for good, whole."""
+        call_id = entry.call_id
+        self._log.record(_delivery(entry))
         if isinstance(entry, CallEntry):
-            del self._lane_of_call[entry.call_id]
-            for items, nbytes in self._grants.pop(entry.call_id, ()):
-                self._encoder.grant(entry.call_id, items, nbytes)
+            del self._lane_of_call[call_id]
+            for grant in self._grants.pop(call_id, ()):
+                self._encoder.grant(call_id, *grant)
+                self._log.record((GRANT, call_id, grant))
+
+    def waiting(self) -> list[Delivery]:
+        """What has not left whole, in order within each lane."""
+        deliveries: list[Delivery] = []
+        for entries in self.entries.values():
+            for entry in entries:
+                deliveries.append(_delivery(entry))
+                if isinstance(entry, CallEntry):
+                    grants = self._grants.get(entry.call_id, ())
+                    deliveries += [(GRANT, entry.call_id, grant) for grant in grants]
+        return deliveries
+
+
+def _delivery(entry: Entry) -> Delivery:
+    if isinstance(entry, CallEntry):
+        return entry.call_id
+    if isinstance(entry, EndEntry):
+        return (END, entry.call_id, None)
+    return (entry.kind, entry.call_id, entry.payload)
 
 
 __all__ = ["AnswerEntry", "CallEntry", "EndEntry", "Lanes"]

@@ -19,6 +19,18 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+async def on_loop(loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Runs a coroutine on another loop, and waits for it on this one.
+
+    Args:
+        loop: Where it runs.
+        make: Makes it. It is cancelled when the caller is.
+    """
+    if loop is asyncio.get_running_loop():
+        return await make()
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), loop))
+
+
 class LoopThread:
     """Runs one event loop in a daemon thread.
 
@@ -99,4 +111,4 @@ class LoopThread:
         return not self._thread.is_alive()
 
 
-__all__ = ["LoopThread", "new_event_loop"]
+__all__ = ["LoopThread", "new_event_loop", "on_loop"]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from fray.errors import (
     ActorDied,
     CallCancelled,
+    CallCycle,
     CallError,
     DeadlineExceeded,
     DeathCause,
@@ -150,7 +151,7 @@ class Mailbox:
         """
         if self.cause is not None:
             invocation.fail(ActorDied(self._label, self.cause, started=Started.NO))
-        elif self._is_concurrent(invocation):
+        elif self._is_concurrent(invocation) or self._comes_from_inside(invocation):
             self._begin_beside(invocation)
         elif len(self) >= self._options.mailbox_calls_max:
             invocation.fail(
@@ -170,18 +171,78 @@ class Mailbox:
             invocation: The call.
         """
         waits = not invocation.finished and invocation not in self.execution.running
-        invocation.cancelled = True
         invocation.finished = True
-        if not waits:
+        if waits:
+            self._drop(invocation)
+        else:
             self.execution.cancel(invocation)
-            return
+
+    def _drop(self, invocation: Invocation) -> None:
         # A waiting one is dropped when its turn comes: searching the mailbox would cost more. But
         # there are never more of these than others.
+        invocation.cancelled = True
         invocation.payload = None
         self._cancelled += 1
         if 2 * self._cancelled > len(self._waiting):
             self._waiting = deque(each for each in self._waiting if not each.cancelled)
             self._cancelled = 0
+
+    # ---- calls that wait for their own callers
+
+    def holder(self, invocation: Invocation) -> Invocation | None:
+        """For whose end a call waits before it can have its turn; None where it need not.
+
+        Where several calls may have their turn, any of them may end: that is not seen as waiting.
+
+        Args:
+            invocation: The call.
+        """
+        running = self.execution.running
+        if invocation.finished or not self._is_open or self._options.max_concurrency > 1:
+            return None
+        if invocation in running and (invocation.payload is None or not running[invocation]):
+            return None  # it has begun
+        for each, in_turn in running.items():
+            if each is invocation:
+                return None
+            if in_turn:
+                return each
+        return None
+
+    def break_cycle(self, invocation: Invocation, chain: str) -> None:
+        """See `Cell.break_cycle`.
+
+        Args:
+            invocation: The call.
+            chain: The cycle, for people.
+        """
+        if self.holder(invocation) is None:
+            return  # it has its turn by now
+        if self._options.reentrant:
+            self._waiting.remove(invocation)
+            self._begin_beside(invocation)
+            return
+        handed_over = invocation in self.execution.running
+        if handed_over:
+            self.execution.cancel(invocation)
+            if invocation.payload is None:  # its thread was faster
+                return
+        else:
+            self._drop(invocation)
+        invocation.fail(
+            CallCycle(
+                f"{self._label}.{invocation.method} waits, through others, for its own caller:\n"
+                f"{chain}\nIt was not run. Await it where nobody waits for you, or let an actor "
+                "of these run it meanwhile: @fray.actor(reentrant=True)"
+            )
+        )
+
+    def _comes_from_inside(self, invocation: Invocation) -> bool:
+        """Whether it was called on behalf of a call that this re-entrant actor runs."""
+        chain = invocation.context.chain
+        if not (chain and self._options.reentrant and self._is_open):
+            return False
+        return any(each.context.chain[-1] in chain for each in self.execution.running)
 
     def _is_concurrent(self, invocation: Invocation) -> bool:
         if not self._is_open:
@@ -254,6 +315,8 @@ class Mailbox:
             return True
         if self._options.max_concurrency > 1:
             return self._turn < self._options.max_concurrency
+        if self._options.reentrant:  # what is handed over already could not run beside it
+            return False
         return self._turn_is_plain and method.kind is Kind.SYNC and self._turn < LANE_AHEAD_MAX
 
     # ---- what runs

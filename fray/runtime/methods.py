@@ -159,6 +159,19 @@ def no_such_method(owner: str, name: str, known: Iterable[str]) -> str:
     return f"{owner} has no method {name!r}{hint} (it has: {', '.join(known) or 'none'})"
 
 
+def not_idempotent(owner: str, name: str) -> str:
+    """The message for a call that is to be repeated, of a method that did not say that it may be.
+
+    Args:
+        owner: The actor, for people.
+        name: The method.
+    """
+    return (
+        f"{owner}.{name} is not marked idempotent=True: a call that may have run is repeated only "
+        "where running it twice does no harm"
+    )
+
+
 __all__ = [
     "DEFAULT_OPTIONS",
     "NOT_METHODS",
@@ -169,4 +182,5 @@ __all__ = [
     "MethodOptions",
     "methods_of",
     "no_such_method",
+    "not_idempotent",
 ]

@@ -8,6 +8,10 @@ together at its end, and all answers that a received message causes leave togeth
 is done. Answers of a busy actor wait for each other a little. So a lone call pays no latency, and a
 thousand calls cost a few messages. While the link is full nothing is pulled from the connection,
 which keeps small calls ahead of large ones.
+
+A link that is lost without a goodbye *suspends* the peer: what is said meanwhile waits, and another
+peer, on a new link, takes over everything (`fray.runtime.peers` says when). Callers and actors do
+not notice; nothing runs twice, for both sides know what has arrived.
 """
 
 from __future__ import annotations
@@ -15,7 +19,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fray.errors import (
     ActorUnavailable,
@@ -25,6 +30,8 @@ from fray.errors import (
     RemoteProtocolError,
     Started,
 )
+from fray.runtime.builtin import RUNTIME, question
+from fray.runtime.callcontext import NO_CONTEXT, CallContext
 from fray.runtime.calls import Invocation, OutgoingCall
 from fray.runtime.connection import Connection, ConnectionState
 from fray.runtime.error_envelope import decode_error, encode_error
@@ -40,13 +47,17 @@ from fray.runtime.events import (
     Role,
     StreamEnded,
 )
+from fray.runtime.frames import ERROR, RESULT
 
 if TYPE_CHECKING:
+    from fray.runtime.builtin import Builtin
     from fray.runtime.cell import Cell
     from fray.runtime.clock import Clock
+    from fray.runtime.cycles import Probe
     from fray.runtime.hello import Hello
     from fray.runtime.payload import Payload
-    from fray.runtime.transport import Link
+    from fray.runtime.sentlog import Delivery
+    from fray.runtime.transport import Link, Principal
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +70,26 @@ FLUSH_BYTES = 512 << 10
 """Pulled from the connection at once: small enough that a call queued next waits little."""
 
 
+class PeerOwner(Protocol):
+    """Who holds a process's peers."""
+
+    def predecessor(self, peer: Peer, remote: Hello) -> Peer | None:
+        """Gives the peer whose session goes on with this one, if there is one."""
+        ...
+
+    def settle(self, peer: Peer) -> str | None:
+        """The other side has said who it is: gives why it is refused, or None."""
+        ...
+
+    def stopped(self, peer: Peer) -> None:
+        """Its link was lost, and it is suspended."""
+        ...
+
+    def lost(self, peer: Peer) -> None:
+        """It is over. Told once, but not of one whose session goes on with another."""
+        ...
+
+
 class Peer:
     """One connection. A `LinkHandler` and a `Carrier` and a `ReplyTo`.
 
@@ -68,8 +99,14 @@ class Peer:
         hello: What this side says of itself.
         clock: The process's clock.
         cells: The actors hosted here, by target.
-        on_hello: Told when the other side has said who it is; False refuses it.
-        on_lost: Told once when the connection is over.
+        builtin: What the process answers for itself.
+        owner: Is told what becomes of it.
+
+    Attributes:
+        dialled: The address at which this side reached the other one; empty where it did not dial.
+        settled: Done once the other side has said who it is, or the link was lost before.
+        went_on: Whether it took over what another peer had begun.
+        suspended: Whether its link was lost, and another one may go on for it.
     """
 
     def __init__(
@@ -80,8 +117,8 @@ class Peer:
         *,
         clock: Clock,
         cells: dict[str, Cell],
-        on_hello: Callable[[Peer], str | None],
-        on_lost: Callable[[Peer], None],
+        builtin: Builtin,
+        owner: PeerOwner,
     ) -> None:
         self.link = link
         self.role = role
@@ -89,14 +126,21 @@ class Peer:
         self.lost: Exception | None = None
         self.is_open = False
         self.opened_at = 0.0
-        self._connection = Connection(role, hello)
+        self._hello = hello
+        self._connection = Connection(role, hello, greet=self._greet)
         self._clock = clock
         self._cells = cells
-        self._on_hello = on_hello
-        self._on_lost = on_lost
+        self._builtin = builtin
+        self._owner = owner
         self._loop = asyncio.get_running_loop()
+        self.dialled = ""
+        self.settled: asyncio.Future[None] = self._loop.create_future()
+        self.went_on = False
+        self.suspended = False
+        self._backlog: list[Delivery] = []
         self._outgoing: dict[int, OutgoingCall] = {}
         self._incoming: dict[int, Invocation] = {}
+        self._keyed: dict[int, tuple[Cell, bytes]] = {}
         self._next_id = 0
         self._armed = False
         self._held = 0
@@ -122,6 +166,7 @@ class Peer:
     def __repr__(self) -> str:
         who = self.remote.process_id if self.remote else "?"
         state = "open" if self.is_open else "over" if self._over else "opening"
+        state = "suspended" if self.suspended else state
         return (
             f"<Peer {who} at {self.link.remote} {state} out={len(self._outgoing)} "
             f"in={len(self._incoming)}>"
@@ -146,6 +191,110 @@ class Peer:
         """How many calls are out, and how many are being served."""
         return len(self._outgoing), len(self._incoming)
 
+    # ---- sessions
+
+    @property
+    def session(self) -> str:
+        """What the two sides call their conversation; empty where it ends with the link."""
+        said = self._hello if self.role is Role.DIALER else self.remote
+        return said.session if said is not None else ""
+
+    @property
+    def received(self) -> int:
+        """How many deliveries of the session have arrived here."""
+        return self._connection.received
+
+    def continues(self, remote: Hello, principal: Principal) -> bool:
+        """Whether the session goes on with what somebody says on another link.
+
+        Args:
+            remote: What they say of themselves.
+            principal: Who they are, as established before the link existed.
+        """
+        mine = self.remote
+        return (
+            not self._over
+            and mine is not None
+            and remote.resume is not None
+            and bool(self.session)
+            and (remote.session, remote.process_id, remote.boot_id)
+            == (self.session, mine.process_id, mine.boot_id)
+            and principal == self.link.principal
+            and self._connection.log.may_resume(remote.resume)
+        )
+
+    def _greet(self, remote: Hello) -> Hello:
+        old = self._owner.predecessor(self, remote)
+        if old is None or remote.resume is None:
+            return replace(self._hello, session=remote.session, resume=None)
+        received = old.received
+        self._take_over(old, remote.resume)
+        return replace(self._hello, session=remote.session, resume=received)
+
+    def _take_over(self, old: Peer, received: int) -> None:
+        self.went_on = True
+        self._next_id = old._next_id
+        self._outgoing, self._incoming = old._outgoing, old._incoming
+        self._keyed = old._keyed
+        if self._keyed:
+            self._connection.on_acknowledged = self._answers_arrived
+        self._backlog = old._connection.backlog(received)
+        waiting = {delivery for delivery in self._backlog if isinstance(delivery, int)}
+        self._connection.resume(
+            received=old.received,
+            acknowledged=received,
+            calls_out=[call_id for call_id in self._outgoing if call_id not in waiting],
+            calls_in=self._incoming,
+        )
+        for call in self._outgoing.values():
+            call.carrier = self
+        for invocation in self._incoming.values():
+            invocation.reply_to = self
+        old._hand_over()
+
+    def _hand_over(self) -> None:
+        self._over = True
+        self.is_open = self.suspended = False
+        self._outgoing, self._incoming = {}, {}
+        if self._holding is not None:
+            self._holding.cancel()
+        self.link.abort()
+
+    def _replay(self) -> None:
+        """Says again what the other side lacks, before anything new."""
+        backlog, self._backlog = self._backlog, []
+        for delivery in backlog:
+            if not isinstance(delivery, int):
+                self._connection.replay(delivery)
+            elif (call := self._outgoing.get(delivery)) is not None:  # else it was cancelled
+                self._say(call)
+
+    def give_up(self, exc: Exception | None = None) -> None:
+        """Ends whatever waits here: nothing goes on for it any more.
+
+        Args:
+            exc: Why.
+        """
+        if self._over:
+            return
+        self._over = True
+        self.is_open = self.suspended = False
+        self.lost = exc
+        if self._holding is not None:
+            self._holding.cancel()
+        for invocation in list(self._incoming.values()):
+            cell = self._cells.get(invocation.target)
+            if cell is not None:
+                cell.lost(invocation)
+        self._incoming.clear()
+        self._owner.lost(self)
+        outgoing, self._outgoing = self._outgoing, {}
+        for call in outgoing.values():
+            call.done = True
+            call.sink.on_failure(self._lost_error(call, Started.UNKNOWN))
+        if not self.settled.done():
+            self.settled.set_result(None)
+
     # ---- calls that go out
 
     def send(self, target: str, call: OutgoingCall) -> None:
@@ -169,21 +318,31 @@ class Peer:
             )
             return
         self._next_id = call_id = self._next_id + 1
-        timeout_s = None
-        if call.deadline is not None:
-            timeout_s = max(call.deadline - self._clock.monotonic(), 0.0)
+        call.call_id = call_id
+        call.target = target
         try:
-            self._connection.call(call_id, target, call.method, call.payload, timeout_s=timeout_s)
+            self._say(call)
         except PayloadError as exc:  # larger than the other side accepts
             call.done = True
             call.sink.on_failure(exc)
             return
-        call.call_id = call_id
-        call.target = target
         call.carrier = self
         call.sent = True
         self._outgoing[call_id] = call
         self._touch()
+
+    def _say(self, call: OutgoingCall) -> None:
+        timeout_s = None
+        if call.deadline is not None:
+            timeout_s = max(call.deadline - self._clock.monotonic(), 0.0)
+        self._connection.call(
+            call.call_id,
+            call.target,
+            call.method,
+            call.payload,
+            timeout_s=timeout_s,
+            context=b"" if call.context is NO_CONTEXT else call.context.encode(),
+        )
 
     def cancel(self, call: OutgoingCall) -> None:
         """See `Carrier.cancel`."""
@@ -198,7 +357,21 @@ class Peer:
             self._connection.grant(call.call_id, items, nbytes)
             self._touch()
 
+    def probe(self, call: OutgoingCall, probe: Probe) -> None:
+        """See `Carrier.probe`."""
+        if call.call_id in self._outgoing:
+            self.send(RUNTIME, question("probe", call.call_id, probe))
+
+    def break_cycle(self, call: OutgoingCall, chain: str) -> None:
+        """See `Carrier.break_cycle`."""
+        if call.call_id in self._outgoing:
+            self.send(RUNTIME, question("break_cycle", call.call_id, chain))
+
     # ---- answers to calls that came in
+
+    def served(self, call_id: int) -> Invocation | None:
+        """See `Served.served`."""
+        return self._incoming.get(call_id)
 
     def result(self, invocation: Invocation, payload: Payload) -> None:
         """See `ReplyTo.result`."""
@@ -279,6 +452,8 @@ class Peer:
 
     def message_received(self, data: memoryview) -> None:
         """See `LinkHandler.message_received`."""
+        if self._over:  # another link goes on for this one
+            return
         self._receiving = True
         try:
             for event in self._connection.receive_message(data):
@@ -297,23 +472,12 @@ class Peer:
 
     def link_lost(self, exc: Exception | None) -> None:
         """See `LinkHandler.link_lost`."""
-        if self._over:
-            return
-        self._over = True
-        self.is_open = False
-        self.lost = exc
-        if self._holding is not None:
-            self._holding.cancel()
-        for invocation in list(self._incoming.values()):
-            cell = self._cells.get(invocation.target)
-            if cell is not None:
-                cell.cancel(invocation)
-        self._incoming.clear()
-        self._on_lost(self)
-        outgoing, self._outgoing = self._outgoing, {}
-        for call in outgoing.values():
-            call.done = True
-            call.sink.on_failure(self._lost_error(call, Started.UNKNOWN))
+        if self.is_open and not self._goodbye and self.session and self._connection.log.keeps:
+            self.suspended = self._full = True
+            self.lost = exc
+            self._owner.stopped(self)
+        else:
+            self.give_up(exc)
 
     def _lost_error(self, call: OutgoingCall, started: Started) -> ActorUnavailable:
         why = self._goodbye or (str(self.lost) if self.lost else "") or "the connection was closed"
@@ -336,17 +500,22 @@ class Peer:
         self.is_open = False
         self._goodbye = self._goodbye or reason
         self.link.close(reason)
+        if self.suspended:  # there is no link any more that would tell of its end
+            self.give_up(self.lost)
 
     # ---- what the other side says
 
     def _peer_hello(self, event: PeerHello) -> None:
         self.remote = event.hello
         self.opened_at = self._clock.monotonic()
-        refusal = self._on_hello(self)
+        refusal = self._owner.settle(self)
         if refusal:
             self.close(refusal)
         else:
             self.is_open = True
+            self._replay()
+        if not self.settled.done():
+            self.settled.set_result(None)
 
     def _goodbye_received(self, event: Goodbye) -> None:
         self._goodbye = event.reason
@@ -364,10 +533,14 @@ class Peer:
             invocation = Invocation(
                 call.call_id, call.method, call.payload, self, deadline=deadline, caller=principal
             )
+            if call.context:
+                invocation.context = CallContext.decode(call.context)
             invocation.target = call.target
             incoming[call.call_id] = invocation
             cell = cells.get(call.target)
-            if cell is None:
+            if cell is None and call.target == RUNTIME:
+                self._builtin.answer(self, invocation)
+            elif cell is None:
                 self.failure(
                     invocation,
                     ActorUnavailable(
@@ -375,8 +548,22 @@ class Peer:
                         started=Started.NO,
                     ),
                 )
+            elif invocation.context.key:
+                self._keyed[call.call_id] = (cell, invocation.context.key)
+                self._connection.on_acknowledged = self._answers_arrived
+                cell.submit_repeatable(invocation)
             else:
                 cell.submit(invocation)
+
+    def _answers_arrived(self, deliveries: list[Delivery]) -> None:
+        """What the other side has need not be kept for it."""
+        for delivery in deliveries:
+            if isinstance(delivery, int) or delivery[0] not in (RESULT, ERROR):
+                continue
+            keyed = self._keyed.pop(delivery[1], None)
+            if keyed is not None:
+                cell, key = keyed
+                cell.repeats.forget(key)
 
     def _outcomes_received(self, event: OutcomesReceived) -> None:
         outgoing = self._outgoing
@@ -406,6 +593,7 @@ class Peer:
 
     def _cancel_received(self, event: CancelReceived) -> None:
         invocation = self._incoming.pop(event.call_id, None)
+        self._keyed.pop(event.call_id, None)
         if invocation is not None:
             cell = self._cells.get(invocation.target)
             if cell is not None:

@@ -11,6 +11,12 @@ gives up its own. Both sides decide from the same two ids, so they agree.
 
 A link that comes in from a process to which one is open replaces it for new calls: the other side
 would not dial if it still had the old one. Calls in flight on the old one end with it.
+
+Lost links. Unless a side said goodbye, the side that had dialled dials again, and the session goes
+on over the new link where the old one stopped. It ends, and the calls in
+flight with it, when nobody listens at the address any more, when somebody else does, or when it has
+not succeeded within `RESUME_GRACE_S`. Who learns earlier that the other process is gone, ends the
+calls to it earlier: `on_stopped` tells when it is worth asking.
 """
 
 from __future__ import annotations
@@ -19,16 +25,19 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fray.errors import ActorUnavailable, FrayError, Started
+from fray.errors import ActorUnavailable, ConnectionRefused, FrayError, Started
 from fray.runtime.events import Role
 from fray.runtime.peer import Peer
 
 if TYPE_CHECKING:
+    from fray.runtime.builtin import Builtin
     from fray.runtime.calls import OutgoingCall
     from fray.runtime.cell import Cell
     from fray.runtime.clock import Clock
+    from fray.runtime.cycles import Probe
     from fray.runtime.hello import Hello
     from fray.runtime.tasks import Scope
     from fray.runtime.transport import Link, LinkHandler, Transport
@@ -37,6 +46,12 @@ log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 10.0
 """From the open link to the other side's HELLO. A loaded host answers late; a dead one never."""
+
+RESUME_GRACE_S = 10.0
+"""How long a session outlives its link."""
+
+REDIAL_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Before each attempt to go on; the last one again and again."""
 
 RACE_S = 2.0
 """Two dials that cross are this near to each other; later ones mean that the link was lost."""
@@ -60,6 +75,12 @@ class _Dial:
     def grant(self, call: OutgoingCall, items: int, nbytes: int) -> None:
         """A stream that has not begun cannot be consumed."""
 
+    def probe(self, call: OutgoingCall, probe: Probe) -> None:
+        """What has not been sent waits for no actor."""
+
+    def break_cycle(self, call: OutgoingCall, chain: str) -> None:
+        """What has not been sent is in no cycle."""
+
 
 class Peers:
     """All connections of a process.
@@ -69,10 +90,13 @@ class Peers:
         clock: The process's clock.
         transport: Opens links.
         cells: The actors hosted here, by target.
+        builtin: What the process answers for itself.
         scope: Owns the dialling tasks.
 
     Attributes:
         on_lost: Told, each, of every peer that was open and is no more; they must not raise.
+        on_stopped: Told, each, of every peer whose link was lost and did not come back at once;
+            they must not raise.
     """
 
     def __init__(
@@ -82,20 +106,25 @@ class Peers:
         clock: Clock,
         transport: Transport,
         cells: dict[str, Cell],
+        builtin: Builtin,
         scope: Scope,
     ) -> None:
         self._hello = hello
         self._clock = clock
         self._transport = transport
         self._cells = cells
+        self._builtin = builtin
         self._scope = scope
         self._all: dict[Peer, None] = {}
         self._by_process: dict[str, Peer] = {}
         self._by_address: dict[str, Peer] = {}
         self._dials: dict[str, _Dial] = {}
         self._mine: dict[Peer, _Dial] = {}
+        self._resuming: dict[Peer, Peer] = {}  # the new one, and whose session it would go on with
+        self._sessions = 0
         self._closed = False
         self.on_lost: list[Callable[[Peer], None]] = []
+        self.on_stopped: list[Callable[[Peer], None]] = []
 
     def __repr__(self) -> str:
         return f"<Peers open={list(self._by_process.values())} dialling={list(self._dials)}>"
@@ -154,16 +183,24 @@ class Peers:
 
     # ---- inside
 
-    def _new_peer(self, link: Link, role: Role) -> Peer:
+    def _new_peer(self, link: Link, role: Role, resumes: Peer | None = None) -> Peer:
+        hello = self._hello()
+        if role is Role.DIALER and resumes is None:
+            self._sessions += 1
+            hello = replace(hello, session=f"{hello.process_id}/{self._sessions}")
+        elif resumes is not None:
+            hello = replace(hello, session=resumes.session, resume=resumes.received)
         peer = Peer(
             link,
             role,
-            self._hello(),
+            hello,
             clock=self._clock,
             cells=self._cells,
-            on_hello=self._settle,
-            on_lost=self._lost,
+            builtin=self._builtin,
+            owner=self,
         )
+        if resumes is not None:
+            self._resuming[peer] = resumes
         self._all[peer] = None
         return peer
 
@@ -202,6 +239,7 @@ class Peers:
 
         def accept(link: Link) -> LinkHandler:
             mine.append(self._new_peer(link, Role.DIALER))
+            mine[0].dialled = dial.address
             self._mine[mine[0]] = dial
             return mine[0]
 
@@ -247,11 +285,39 @@ class Peers:
         self._mine = {peer: d for peer, d in self._mine.items() if d is not dial}
         if not dial.ready.done():
             dial.ready.cancel()
+        elif not dial.ready.cancelled():
+            dial.ready.exception()  # it may have come when nobody waited for it any more
 
-    def _settle(self, peer: Peer) -> str | None:
-        """The other side has said who it is: whether its link is used. Gives a refusal or None."""
+    # ---- PeerOwner
+
+    def predecessor(self, peer: Peer, remote: Hello) -> Peer | None:
+        """See `PeerOwner.predecessor`."""
+        if peer.role is Role.DIALER:
+            old = self._resuming.get(peer)
+        else:
+            old = self._by_process.get(remote.process_id)
+        if old is None or self._closed or not old.continues(remote, peer.link.principal):
+            return None
+        log.info("the session with %s goes on", peer.link.remote)
+        self._all.pop(old, None)
+        peer.dialled = peer.dialled or old.dialled
+        self._by_process[remote.process_id] = peer
+        for address in [a for a, known in self._by_address.items() if known is old]:
+            self._by_address[address] = peer
+        return old
+
+    def settle(self, peer: Peer) -> str | None:
+        """See `PeerOwner.settle`."""
+        if peer.went_on:
+            return None
         remote = peer.remote
         assert remote is not None
+        known = self._by_process.get(remote.process_id)
+        if known is not None and known.suspended:
+            known.give_up(ConnectionResetError("the other side has begun another session"))
+        return self._settle(peer, remote)
+
+    def _settle(self, peer: Peer, remote: Hello) -> str | None:
         mine = self._hello().process_id
         if remote.process_id == mine:
             return "a process does not connect to itself"
@@ -288,7 +354,67 @@ class Peers:
                 return dial
         return None
 
-    def _lost(self, peer: Peer) -> None:
+    def stopped(self, peer: Peer) -> None:
+        """See `PeerOwner.stopped`."""
+        if self._closed or self._scope.closed:
+            peer.give_up(peer.lost)
+            return
+        log.info("the link with %s was lost (%s)", peer.link.remote, peer.lost or "closed")
+        if peer.role is Role.DIALER:
+            self._scope.spawn(self._redial(peer), name=f"redial {peer.dialled}")
+        else:
+            self._scope.spawn(self._await_return(peer), name=f"await {peer.process_id}")
+            self._tell_stopped(peer)
+
+    def _tell_stopped(self, peer: Peer) -> None:
+        for tell in self.on_stopped:
+            tell(peer)
+
+    async def _await_return(self, peer: Peer) -> None:
+        """The other side dialled, and would dial again."""
+        await self._clock.sleep(RESUME_GRACE_S)
+        peer.give_up(peer.lost)
+
+    async def _redial(self, peer: Peer) -> None:
+        deadline = self._clock.monotonic() + RESUME_GRACE_S
+        attempts = 0
+        while peer.suspended and self._clock.monotonic() < deadline:
+            await self._clock.sleep(REDIAL_PAUSES_S[min(attempts, len(REDIAL_PAUSES_S) - 1)])
+            try:
+                await self._go_on(peer)
+            except (ConnectionRefusedError, ConnectionRefused) as exc:
+                peer.lost = exc  # nobody listens there, or nobody who would know of the session
+                break
+            except (OSError, FrayError) as exc:
+                log.debug("%s could not be dialled again: %s", peer.dialled, exc)
+            if attempts == 0 and peer.suspended:
+                self._tell_stopped(peer)
+            attempts += 1
+        peer.give_up(peer.lost)
+
+    async def _go_on(self, old: Peer) -> None:
+        """Opens a link that takes over, if the other side agrees; else it is a new session's."""
+        made: list[Peer] = []
+
+        def accept(link: Link) -> LinkHandler:
+            made.append(self._new_peer(link, Role.DIALER, resumes=old))
+            made[0].dialled = old.dialled
+            return made[0]
+
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                await self._transport.dial(old.dialled, accept)
+                await asyncio.shield(made[0].settled)
+        finally:
+            for peer in made:
+                self._resuming.pop(peer, None)
+                if peer.remote is None:
+                    peer.close("no HELLO in time")
+        if old.suspended and made[0].is_open:
+            old.give_up(ConnectionResetError("the session is not known there any more"))
+
+    def lost(self, peer: Peer) -> None:
+        """See `PeerOwner.lost`."""
         self._all.pop(peer, None)
         remote = peer.remote
         if remote is None:

@@ -27,9 +27,11 @@ from fray.errors import (
 )
 from fray.ids import ProcessId
 from fray.runtime.blocking import check_stopped, wait
+from fray.runtime.builtin import RUNTIME, Builtin
 from fray.runtime.calls import Invocation, OutgoingCall
 from fray.runtime.cell import Cell, CellOptions
-from fray.runtime.hello import Hello
+from fray.runtime.cycles import Cycles
+from fray.runtime.hello import RESUME, Hello
 from fray.runtime.peers import Peers
 from fray.runtime.tasks import Scope
 from fray.version import __version__
@@ -37,6 +39,7 @@ from fray.version import __version__
 if TYPE_CHECKING:
     from fray.errors import CallError
     from fray.runtime.clock import Clock
+    from fray.runtime.cycles import Probe
     from fray.runtime.payload import Payload
     from fray.runtime.threads import Threads
     from fray.runtime.transport import Listener, Transport
@@ -86,10 +89,18 @@ class Process:
         # Each entry is a list of one, or of none once somebody has taken what was in it.
         self._posted: deque[list[tuple[Callable[..., object], tuple[Any, ...]]]] = deque()
         self._post_armed = False
+        self._call_keys = 0
         self._closed = False
         self._takes_posts = True
+        self.cycles = Cycles(self.process_id, clock=clock, cells=self.cells, scope=self.scope)
+        self.builtin = Builtin(self.cells, self.cycles)
         self.peers = Peers(
-            self.hello, clock=clock, transport=transport, cells=self.cells, scope=self.scope
+            self.hello,
+            clock=clock,
+            transport=transport,
+            cells=self.cells,
+            builtin=self.builtin,
+            scope=self.scope,
         )
 
     def __repr__(self) -> str:
@@ -104,6 +115,7 @@ class Process:
             address=self.address,
             python_version=platform.python_version(),
             fray_version=__version__,
+            features=(RESUME,),
         )
 
     # ---- life
@@ -219,6 +231,11 @@ class Process:
         else:
             self.peers.send(process_id, address, target, call)
 
+    def new_call_key(self) -> bytes:
+        """An id for a call that may be repeated; never given twice, by any process."""
+        self._call_keys += 1
+        return f"{self.process_id}/{self._call_keys}".encode()
+
     # ---- other threads
 
     @property
@@ -282,6 +299,12 @@ class Process:
                 self.loop.call_exception_handler(
                     {"message": f"what was posted to {self.label} failed", "exception": exc}
                 )
+
+    def watch_waits(self) -> None:
+        """A method begins to wait for a call: sees to it that cycles are found. Any thread."""
+        if not self.cycles.active:
+            with contextlib.suppress(ClusterClosed):  # then the wait ends, too
+                self.post(self.cycles.watch)
 
     def run(
         self, make: Callable[[], Coroutine[Any, Any, T]], *, timeout_s: float | None = None
@@ -354,6 +377,11 @@ class _LocalCall:
     def begin(self) -> None:
         call = self._call
         cell = self._process.cells.get(self._target)
+        if cell is None and self._target == RUNTIME:
+            call.carrier, call.sent = self, True
+            self._invocation = Invocation(0, call.method, call.payload, self)
+            self._process.builtin.answer(self, self._invocation)
+            return
         if cell is None:
             call.done = True
             call.sink.on_failure(
@@ -373,6 +401,7 @@ class _LocalCall:
             self,
             deadline=call.deadline,
             owns_payload=not call.repeatable,
+            context=call.context,
         )
         self._invocation.target = self._target
         cell.submit(self._invocation)
@@ -389,7 +418,18 @@ class _LocalCall:
         if self._invocation is not None:
             self._invocation.grant(items, nbytes)
 
+    def probe(self, call: OutgoingCall, probe: Probe) -> None:
+        if self._invocation is not None:  # not at once: a cycle within a process would recurse
+            self._process.loop.call_soon(self._process.cycles.probed, self._invocation, probe)
+
+    def break_cycle(self, call: OutgoingCall, chain: str) -> None:
+        if self._invocation is not None:
+            self._process.loop.call_soon(self._process.builtin.break_cycle, self._invocation, chain)
+
     # ---- ReplyTo
+
+    def served(self, call_id: int) -> Invocation | None:
+        return None  # calls within a process have no numbers
 
     def result(self, invocation: Invocation, payload: Payload) -> None:
         if not self._call.done:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 from fray.errors import RemoteProtocolError
 from fray.runtime import frames
 from fray.runtime.conversation import Conversation, Party, Saying
-from fray.runtime.decoder import Aborted, Credited, Decoder, HelloRecord, Opened, Record
+from fray.runtime.decoder import (
+    Aborted,
+    Acknowledged,
+    Credited,
+    Decoder,
+    HelloRecord,
+    Opened,
+    Record,
+)
 from fray.runtime.events import (
     CallsReceived,
     CancelReceived,
@@ -53,11 +61,13 @@ class Receiver:
         incoming: Bulk that arrives.
         answer_hello: Told what the peer accepts when it has introduced itself; gives the event, if
             there is one. After a Goodbye nothing more is read.
+        acknowledged: Told how many deliveries of ours have arrived.
 
     Attributes:
         calls_out: Ids of calls of ours in flight.
         calls_in: Ids of calls of the peer's in flight, as far as delivered.
         calls_received: How many were delivered.
+        received: How many deliveries of the session (`fray.runtime.sentlog`) have arrived.
     """
 
     def __init__(
@@ -68,6 +78,7 @@ class Receiver:
         turns: Turns,
         incoming: Incoming,
         answer_hello: Callable[[Allowance], Event | None],
+        acknowledged: Callable[[int], None],
     ) -> None:
         self._conversation = conversation
         self._calls_in_max = limits.calls_in_flight_max
@@ -75,10 +86,12 @@ class Receiver:
         self._turns = turns
         self._incoming = incoming
         self._answer_hello = answer_hello
+        self._acknowledged = acknowledged
         self._decoder = Decoder()
         self.calls_out: set[int] = set()
         self.calls_in: set[int] = set()
         self.calls_received = 0
+        self.received = 0
 
     @property
     def names(self) -> int:
@@ -136,18 +149,29 @@ class Receiver:
         if isinstance(record, CallsReceived):
             self._calls(record)
         elif isinstance(record, OutcomesReceived):
+            self.received += len(record.outcomes)
             self.calls_out.difference_update([outcome[0] for outcome in record.outcomes])
-        elif isinstance(record, StreamEnded):
+        elif isinstance(record, ItemsReceived):
+            self.received += len(record.items)
+        elif isinstance(record, Credited):
+            self._turns.credited(record.transfer_id, record.nbytes)
+            return
+        elif isinstance(record, Acknowledged):
+            self._acknowledged(record.received)
+            return
+        elif isinstance(record, StreamEnded | CancelReceived | CreditGranted):
+            self.received += 1
+            self._single(record)
+        else:
+            raise AssertionError(f"{record} is not for here")
+        events.append(record)
+
+    def _single(self, record: StreamEnded | CancelReceived | CreditGranted) -> None:
+        if isinstance(record, StreamEnded):
             self.calls_out.discard(record.call_id)
         elif isinstance(record, CancelReceived):
             self.calls_in.discard(record.call_id)
             self._lanes.withdraw_answers(record.call_id)
-        elif isinstance(record, Credited):
-            self._turns.credited(record.transfer_id, record.nbytes)
-            return
-        elif not isinstance(record, ItemsReceived | CreditGranted):
-            raise AssertionError(f"{record} is not for here")
-        events.append(record)
 
     def _calls(self, record: CallsReceived) -> None:
         calls, calls_in = record.calls, self.calls_in
@@ -158,6 +182,7 @@ class Receiver:
         if len(calls_in) > self._calls_in_max:
             raise RemoteProtocolError(f"more than {self._calls_in_max} calls in flight")
         self.calls_received += len(calls)
+        self.received += len(calls)
 
     def _chunk(self, data: memoryview, events: list[Event]) -> None:
         if len(data) < HEAD.size:

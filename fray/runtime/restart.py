@@ -5,7 +5,8 @@ and its design principles, https://www.erlang.org/doc/system/sup_princ):
 
 * A *strategy* says who is restarted when one child ends: only that child (one_for_one), all
   children (one_for_all), or that child and those started after it (rest_for_one). Children are
-  started in their order, and stopped in the reverse order.
+  started in their order, and stopped in the reverse order. Those of a *gang* (fray's own word) wait
+  for each other as they start and stop, as the hosts of a slice do, so they do it at the same time.
 * A *restart type* says when a child's end counts: always (permanent), only if it was abnormal
   (transient), never (temporary).
 * The *restart intensity* is how many restarts a supervisor does: if there are more than
@@ -39,6 +40,9 @@ class Strategy(StrEnum):
     ONE_FOR_ONE = "one_for_one"
     ONE_FOR_ALL = "one_for_all"
     REST_FOR_ONE = "rest_for_one"
+    GANG = "gang"
+    """All or nothing: all start at the same time, all stop when one is down, and the next life
+    begins only when all of the last are gone."""
 
 
 class RestartType(StrEnum):
@@ -287,7 +291,7 @@ def plan_restart(
         return RestartPlan(forget=(ended,) if child.restart is RestartType.TEMPORARY else ())
     if strategy is Strategy.ONE_FOR_ONE:
         return RestartPlan(start=(ended,))
-    together = children if strategy is Strategy.ONE_FOR_ALL else children[index:]
+    together = children[index:] if strategy is Strategy.REST_FOR_ONE else children
     return RestartPlan(
         stop=tuple(name for name in shutdown_order(together) if name != ended),
         start=tuple(c.name for c in together if c.restart is not RestartType.TEMPORARY),

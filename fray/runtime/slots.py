@@ -63,10 +63,13 @@ class Slot:
         wanted: Whether it is to run.
         doom: Why it has to be stopped before anything is started; None if it need not.
         forgotten: Whether the place goes away once the child is down.
+        halted: Whether somebody wants the child to be down though its place stays.
+        was_up: Whether it has ever run.
         not_before: When a delayed restart is due, on the clock's monotonic time.
         starts: How often it was started.
         last: How it ended the last time.
         first_start: Told how the first start went, where somebody waits for it.
+        down: Done when the child is down, where somebody waits for it.
         gone: Done when the place has gone away, where somebody waits for it.
     """
 
@@ -83,6 +86,9 @@ class Slot:
         self.starts = 0
         self.last: Failure | None = None
         self.first_start: asyncio.Future[BaseException | None] | None = None
+        self.halted = False
+        self.was_up = False
+        self.down: asyncio.Future[None] | None = None
         self.gone: asyncio.Future[None] | None = None
 
     def describe(self, now: float) -> str:
@@ -135,6 +141,11 @@ class Slot:
             return False
         self.first_start.set_result(refusal)
         return True
+
+    def tell_down(self) -> None:
+        """Tells those who wait for its child to be down that it is."""
+        if self.down is not None and not self.down.done():
+            self.down.set_result(None)
 
     def tell_gone(self) -> None:
         """Tells those who wait for it to go away that it has."""

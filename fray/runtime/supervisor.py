@@ -42,13 +42,14 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from fray.errors import DeathCause, DeathKind, SupervisorFailed
-from fray.runtime.crew import KILL_MARGIN_S, Crew
+from fray.runtime.crew import KILL_MARGIN_S, Crew, Pace
 from fray.runtime.failures import FAILURES_TOLD_MAX, Failure, explain
 from fray.runtime.restart import Child as Sibling
 from fray.runtime.restart import (
     RestartPlan,
     RestartPolicy,
     RestartTracker,
+    RestartType,
     Strategy,
     plan_restart,
 )
@@ -59,6 +60,10 @@ if TYPE_CHECKING:
     from fray.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
+
+
+INNOCENT = (DeathKind.PREEMPTED, DeathKind.HOST_LOST)
+"""Ends that say nothing about a child: they are counted apart from failures."""
 
 
 class SupervisorState(Enum):
@@ -86,6 +91,19 @@ class SupervisorStatistics:
     children: tuple[ChildStatistics, ...]
     recent_restarts: int
     preemptions: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Fall:
+    """A gang that is going down.
+
+    Attributes:
+        first: Who went first.
+        before: How each had ended the last time before that.
+    """
+
+    first: Failure
+    before: dict[str, Failure | None]
 
 
 class Supervisor:
@@ -123,7 +141,10 @@ class Supervisor:
         self.stopped: asyncio.Future[DeathCause] = asyncio.get_running_loop().create_future()
         self._clock = clock
         self._tracker = RestartTracker(self.policy)
-        self._crew = Crew(name, self, clock, in_order=True)
+        self._gang = self.policy.strategy is Strategy.GANG
+        pace = Pace.TOGETHER if self._gang else Pace.ONE_BY_ONE
+        self._crew = Crew(name, self, clock, pace=pace)
+        self._fall: _Fall | None = None
         self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._cause = DeathCause()
         self._latest: deque[Failure] = deque(maxlen=FAILURES_TOLD_MAX)
@@ -224,15 +245,21 @@ class Supervisor:
             self._started.set_result(None)
         for slot in self._crew.slots.values():
             slot.tell_started(SupervisorFailed(self.name, self._cause))
+            slot.tell_down()
             slot.tell_gone()
         if not self.stopped.done():
             self.stopped.set_result(self._cause)
 
     def crew_changed(self) -> None:
         """See `fray.runtime.crew.Owner`."""
-        if self.state is SupervisorState.STARTING and self._crew.all_up:
+        if self._fall is not None and not self._ending:
+            if all(s.state is ChildState.DOWN for s in self._crew.slots.values() if not s.wanted):
+                self._judge_gang()
+                self._crew.advance()
+        elif self.state is SupervisorState.STARTING and self._crew.all_up:
             self.state = SupervisorState.RUNNING
-            self._crew.in_order = self.policy.strategy is not Strategy.ONE_FOR_ONE
+            if self.policy.strategy is Strategy.ONE_FOR_ONE:
+                self._crew.pace = Pace.ALONE
             self._started.set_result(None)
         elif self.state is SupervisorState.STOPPING and self._crew.all_down:
             self._finish()
@@ -287,6 +314,61 @@ class Supervisor:
         self._remove(slot)
         await asyncio.shield(gone)
 
+    async def terminate(self, name: str) -> None:
+        """Stops a child and keeps its place, until `restart` or `remove`; it stays down meanwhile.
+
+        A temporary child is removed. Cancelling the caller changes nothing for the child.
+
+        Args:
+            name: Which.
+
+        Raises:
+            KeyError: There is no child of this name.
+        """
+        slot = self._crew.slots[name]
+        if slot.spec.restart is RestartType.TEMPORARY:
+            await self.remove(name)
+            return
+        if slot.down is None or slot.down.done():
+            slot.down = asyncio.get_running_loop().create_future()
+        down = slot.down
+        why = DeathCause(DeathKind.STOPPED, f"{self.name} was told to terminate it")
+        self._crew.halt(slot, why)
+        slot.tell_started(SupervisorFailed(self.name, why))
+        self._crew.advance()
+        await asyncio.shield(down)
+
+    async def restart(self, name: str) -> None:
+        """Starts a child that was terminated, or has ended and was not restarted.
+
+        Returns when it has started. If the caller is cancelled, the child is terminated again.
+
+        Args:
+            name: Which.
+
+        Raises:
+            KeyError: There is no child of this name.
+            ValueError: It is not down for good.
+            SupervisorFailed: The supervisor has ended, or ends meanwhile.
+            BaseException: What the start function raised. The child stays down then.
+        """
+        slot = self._crew.slots[name]
+        if self._ending:
+            raise SupervisorFailed(self.name, self._cause)
+        if slot.wanted or slot.state is not ChildState.DOWN:
+            raise ValueError(f"child {name} of {self.name} runs, or is about to: terminate it")
+        slot.wanted, slot.halted, slot.not_before = True, False, -inf
+        slot.first_start = asyncio.get_running_loop().create_future()
+        self._crew.advance()
+        try:
+            refusal = await asyncio.shield(slot.first_start)
+        except asyncio.CancelledError:
+            self._crew.halt(slot, DeathCause(DeathKind.STOPPED, "its start was cancelled"))
+            self._crew.advance()
+            raise
+        if refusal is not None:
+            raise refusal
+
     def _remove(self, slot: Slot) -> None:
         why = DeathCause(DeathKind.STOPPED, f"it was removed from {self.name}")
         self._crew.remove(slot, why)
@@ -302,8 +384,11 @@ class Supervisor:
         name = slot.spec.name
         siblings = [Sibling(s.spec.name, s.spec.restart) for s in self._crew.slots.values()]
         plan = plan_restart(self.policy.strategy, siblings, name, normal=failure.normal)
+        if plan.start and self._gang:
+            self._fall_of_gang(slot, failure, plan)
+            return
         if plan.start:
-            self._restart(slot, failure, plan)
+            self._restart(failure, plan)
             return
         log.log(
             logging.INFO if failure.normal else logging.WARNING,
@@ -317,10 +402,10 @@ class Supervisor:
             message = f"its significant child {name} has ended: {failure.cause.message}"
             self._end_with(replace(failure.cause, message=message), failure)
 
-    def _restart(self, slot: Slot, failure: Failure, plan: RestartPlan) -> None:
-        name, cause = slot.spec.name, failure.cause
+    def _restart(self, failure: Failure, plan: RestartPlan) -> None:
+        name, cause = failure.name, failure.cause
         now = self._clock.monotonic()
-        preempted = cause.kind is DeathKind.PREEMPTED
+        preempted = cause.kind in INNOCENT
         decision = self._tracker.record(now, self._clock.random, preempted=preempted)
         self._latest.append(failure)
         log.warning(
@@ -337,10 +422,37 @@ class Supervisor:
             if other.state is not ChildState.DOWN and other.doom is None:
                 other.doom = why
         for other in (slots[each] for each in plan.start):
-            other.wanted = not other.forgotten
+            other.wanted = not (other.forgotten or other.halted)
             other.not_before = now + decision.delay_s
         for other in [slots[each] for each in plan.forget]:
             self._crew.remove(other, why)
+
+    def _fall_of_gang(self, slot: Slot, failure: Failure, plan: RestartPlan) -> None:
+        """One of a gang is down: the others follow. What comes then is decided when all are."""
+        before = {each.spec.name: each.last for each in self._crew.slots.values()}
+        self._fall = _Fall(failure, {**before, failure.name: None})
+        log.warning(
+            f"{self.name}: {failure.name} has ended, and its gang with it: {failure.cause}",
+            exc_info=failure.error,
+        )
+        slot.wanted = False
+        why = DeathCause(DeathKind.STOPPED, f"{failure.name} of its gang is down: {failure.cause}")
+        for other in (self._crew.slots[each] for each in plan.stop):
+            other.wanted = False
+            if other.state is not ChildState.DOWN and other.doom is None:
+                other.doom = why
+
+    def _judge_gang(self) -> None:
+        """All of a gang are down: members die of each other's absence, so it is one failure."""
+        fall, self._fall = self._fall, None
+        slots = self._crew.slots
+        if fall is None or fall.first.name not in slots:
+            return  # who went first was removed meanwhile: those that are left wait for a word
+        ends = [slot.last for name, slot in slots.items() if slot.last is not fall.before.get(name)]
+        innocent = (each for each in ends if each is not None and each.cause.kind in INNOCENT)
+        siblings = [Sibling(s.spec.name, s.spec.restart) for s in slots.values()]
+        plan = plan_restart(Strategy.GANG, siblings, fall.first.name, normal=False)
+        self._restart(next(innocent, fall.first), plan)
 
     def _end_with(self, cause: DeathCause, *because: Failure) -> None:
         """Ends for a reason of its own."""

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fray.testing.attempts import Execution
+    from fray.testing.barriers import Barrier
     from fray.testing.clock import HostTime, SimClock
     from fray.testing.cluster import SimCluster
     from fray.testing.disk import SimDisk
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         When,
         delayed,
     )
+    from fray.testing.history import CallRecord, History, Outcome, RunRecord
     from fray.testing.loop import SimLoop
     from fray.testing.network import SimNetwork
     from fray.testing.process import ExitKind, ProcessExit, Program, SimHost, SimProcess
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "attempts": ("Execution",),
+    "barriers": ("Barrier",),
     "clock": ("HostTime", "SimClock"),
     "cluster": ("SimCluster",),
     "disk": ("SimDisk",),
@@ -85,6 +88,7 @@ _HOMES = {
         "When",
         "delayed",
     ),
+    "history": ("CallRecord", "History", "Outcome", "RunRecord"),
     "loop": ("SimLoop",),
     "network": ("SimNetwork",),
     "process": ("ExitKind", "ProcessExit", "Program", "SimHost", "SimProcess"),
@@ -107,15 +111,20 @@ __all__ = [
     "HOLD",
     "PASS",
     "RESET",
+    "Barrier",
+    "CallRecord",
     "Execution",
     "ExitKind",
     "Fault",
+    "History",
     "HostTime",
+    "Outcome",
     "Packet",
     "PacketKind",
     "ProcessExit",
     "Program",
     "Rule",
+    "RunRecord",
     "SimBackgroundError",
     "SimClock",
     "SimCluster",

@@ -25,12 +25,17 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fray.cluster.accelerators import canonical_gpu
+from fray.cluster.accelerators import canonical_gpu, tpu_topology
 from fray.cluster.identity import Identity
 from fray.cluster.resources import MILLI, Resources, parse_bytes
+from fray.cluster.scheduling.view import SliceMember
+from fray.testing import inspection
 from fray.testing.errors import SimulationError
+from fray.testing.harm import CONTROLLER, Harm
 from fray.testing.hosts import CONTROLLER_PORT, ControllerHost, WorkerHost
 from fray.testing.keepalive import Keepalive
+from fray.testing.promises import LedgerWatch
+from fray.testing.recorder import Recorder
 from fray.testing.tasks import TOKEN, TaskPrograms, connected
 from fray.testing.whereabouts import Whereabouts
 
@@ -45,13 +50,9 @@ if TYPE_CHECKING:
     from fray.cluster.types import JobGroupConfig, JobInfo, JobRequest
     from fray.ids import JobId
     from fray.testing.attempts import TaskProgram
-    from fray.testing.faults import Fault
+    from fray.testing.history import History
     from fray.testing.process import SimHost, SimProcess
     from fray.testing.simulation import Simulation
-    from fray.testing.world import Hosts
-
-CONTROLLER = "controller"
-"""The name of the controller's host."""
 
 NAMESPACE = "test"
 """The namespace of the test's own connection."""
@@ -65,7 +66,7 @@ UNTIL_S = 600.0
 """How long `SimCluster.until` and new hosts may take, in virtual seconds."""
 
 
-class SimCluster:
+class SimCluster(Harm):
     """A simulated cluster. Use it through the fixture ``sim_cluster``.
 
     Outside of pytest: ``async with SimCluster(sim) as cluster`` in a coroutine of that simulation.
@@ -86,11 +87,13 @@ class SimCluster:
         self.address = f"{CONTROLLER}:{CONTROLLER_PORT}"
         self._workers: dict[str, WorkerHost] = {}
         self._whereabouts = Whereabouts(sim, self._workers, self._violated)
+        self._recorder = Recorder(sim.loop)
         self._stack = contextlib.AsyncExitStack()
         self._home = Path()
         self._controller: ControllerHost | None = None
         self._cluster: AsyncFrayCluster | None = None
         self._drivers = 0
+        self._slices = 0
 
     def __repr__(self) -> str:
         return f"<SimCluster seed {self.seed}, t={self.now:.6f} s, {len(self._workers)} workers>"
@@ -103,6 +106,8 @@ class SimCluster:
         self._stack.callback(shutil.rmtree, self._home, ignore_errors=True)
         (self._home / "token").write_text(TOKEN)
         self.sim.network.keepalive = Keepalive(self.sim.loop)
+        self._stack.enter_context(self._recorder)
+        self._stack.enter_context(LedgerWatch(self.sim.loop, self._violated))
         self._controller = ControllerHost(self.sim, self._home / CONTROLLER)
         self.sim.host(CONTROLLER, self._controller.controller)
         self._stack.callback(self._power_off)
@@ -228,6 +233,7 @@ class SimCluster:
         region: str = "",
         zone: str = "",
         preemptible: bool = False,
+        slice: str = "",
         name: str = "host",
         clock_skew_s: float = 0.0,
         clock_drift: float = 0.0,
@@ -235,28 +241,34 @@ class SimCluster:
         """Adds workers and waits until the controller knows them.
 
         Args:
-            count: How many.
+            count: How many; of slices, where `slice` is given.
             cpus: CPUs of each.
             memory: Memory of each, such as ``"32g"``.
             gpus: GPUs of each, by model: ``{"H100": 8}``.
             region: Where they are; decides how far from others.
             zone: Where in the region.
-            preemptible: Whether the cloud may take them back.
+            preemptible: Whether the cloud may take them back (`preempt`).
+            slice: A TPU type, such as ``"v5litepod-16"``: each is a whole slice of it, with as many
+                hosts as that has.
             name: What they are called, with a number behind it.
             clock_skew_s: How far their wall clocks are ahead.
             clock_drift: How much too fast their clocks run, such as 1e-4.
 
         Raises:
             TimeoutError: The controller does not answer.
+            ValueError: There is no such TPU type.
         """
+        members = self._members(slice, count) if slice else [None] * count
+        topology = tpu_topology(slice) if slice else None
         capacity = Resources(
             cpu_milli=round(cpus * MILLI),
             memory_bytes=parse_bytes(memory),
             disk_bytes=parse_bytes("100g"),
             gpus={canonical_gpu(model): n * MILLI for model, n in (gpus or {}).items()},
+            tpus={topology.family: topology.chips_per_vm} if topology is not None else {},
         )
         added: list[WorkerHost] = []
-        for _ in range(count):
+        for member in members:
             full_name = f"{name}-{len(self._workers) + 1}"
             host = self.sim.host(
                 full_name,
@@ -274,6 +286,7 @@ class SimCluster:
                 programs=TaskPrograms(self.programs),
                 on_launch=self._whereabouts.launched,
                 preemptible=preemptible,
+                slice_member=member,
             )
             host.main = worker.agent
             self.sim.process(host, worker.agent)
@@ -282,6 +295,12 @@ class SimCluster:
             for worker in added:
                 await worker.registered.wait()
         return [worker.host for worker in added]
+
+    def _members(self, tpu_type: str, count: int) -> list[SliceMember]:
+        size = tpu_topology(tpu_type).vm_count
+        self._slices += count
+        names = [f"slice-{number + 1}" for number in range(self._slices - count, self._slices)]
+        return [SliceMember(name, tpu_type, i, size) for name in names for i in range(size)]
 
     @property
     def hosts(self) -> list[SimHost]:
@@ -302,11 +321,6 @@ class SimCluster:
             if process.program == self._workers[name].agent:
                 return process
         raise LookupError(f"no agent runs on {name}")
-
-    @property
-    def controller_host(self) -> SimHost:
-        """The controller's machine."""
-        return self.sim.hosts[CONTROLLER]
 
     # ---- where things are
 
@@ -368,69 +382,31 @@ class SimCluster:
             while not condition():  # noqa: ASYNC110 - of the whole world: nobody sets an event
                 await asyncio.sleep(0.01)
 
-    # ---- faults
+    # ---- what is true
 
-    def crash(self, target: SimHost | SimProcess | str) -> None:
-        """Takes the power from a host, or ends a process as ``kill -9`` does.
+    @property
+    def history(self) -> History:
+        """Every call that was made in this cluster, and every run of it."""
+        self._recorder.look_at_callers()
+        return self._recorder.history
 
-        Args:
-            target: Which, by object or by name.
+    def leaks(self) -> list[str]:
+        """What is left behind, in words: where everything is settled there is nothing.
+
+        Calls that wait or run, links of the dead, names of ended attempts.
         """
-        self.sim.crash(target)
-
-    def stop(self, target: SimHost | SimProcess | str) -> None:
-        """Sends SIGTERM. See `Simulation.stop`."""
-        self.sim.stop(target)
-
-    def restart(self, target: SimHost | SimProcess | str) -> SimHost | SimProcess:
-        """Boots a host, with its agent, or starts an agent anew. See `Simulation.restart`."""
-        return self.sim.restart(target)
-
-    def freeze(self, target: SimHost | SimProcess | str) -> None:
-        """Suspends a host or process. See `Simulation.freeze`."""
-        self.sim.freeze(target)
-
-    def thaw(self, target: SimHost | SimProcess | str) -> None:
-        """Lets a frozen host or process go on. See `Simulation.thaw`."""
-        self.sim.thaw(target)
-
-    def partition(self, a: Hosts, b: Hosts | None = None, *, one_way: bool = False) -> Fault:
-        """Cuts hosts off from each other; the test is ``"test"``, the controller ``"controller"``.
-
-        What is sent waits, but as in reality not for ever: kernels give links up after some
-        minutes (`fray.testing.keepalive`). See `Simulation.partition`.
-        """
-        return self.sim.partition(a, b, one_way=one_way)
-
-    def heal(self, a: Hosts | None = None, b: Hosts | None = None) -> None:
-        """Ends partitions. See `Simulation.heal`."""
-        self.sim.heal(a, b)
-
-    def crash_controller(self) -> None:
-        """Ends the controller's process as ``kill -9`` does; its host answers "refused"."""
-        self.crash(self._controller_process())
-
-    def restart_controller(self) -> None:
-        """Starts the controller anew, from the journal on its disk; boots its host if it is down.
-
-        Who asks it meanwhile waits; so it need not be waited for.
-        """
-        if self.controller_host.up:
-            self.restart(self._controller_process())
-        else:
-            self.restart(self.controller_host)
-
-    def _controller_process(self) -> SimProcess:
-        if self._controller is None or self._controller.process is None:
-            raise SimulationError("the controller has not started yet")
-        return self._controller.process
+        controller = self._controller
+        book = controller.book if controller is not None else None
+        names = controller.names if controller is not None else None
+        return inspection.leaks(self.sim, book, names)
 
     # ---- for people
 
     def snapshot(self) -> str:
         """Jobs, workers and attempts at this moment, and what led to it, for people."""
         book = self._controller.book if self._controller is not None else None
-        lines = self._whereabouts.describe(book)
+        names = self._controller.names if self._controller is not None else None
+        lines = [*self._whereabouts.describe(book), *inspection.describe(self.sim, names)]
         lately = [line for line in self.sim.trace if not _CHATTER.search(line)][-EVENTS_TOLD:]
         return "\n".join(
             [

@@ -226,6 +226,34 @@ class Loss:
         return f"loss {self.route} of {self.probability:.1%}"
 
 
+@dataclass(slots=True)
+class Throttle:
+    """Only so much gets through. What is sent faster waits, and its sender is pushed back.
+
+    Attributes:
+        route: Between whom.
+        bytes_per_s: How much gets through, in both directions together.
+        now: The time.
+        free_at: When all that was sent before is through.
+    """
+
+    route: Route
+    bytes_per_s: float
+    now: Callable[[], float]
+    free_at: float = 0.0
+
+    def judge(self, packet: Packet) -> Verdict | None:
+        """See `Rule.judge`."""
+        if not packet.data or not self.route.covers(packet):
+            return None
+        now = self.now()
+        self.free_at = max(self.free_at, now) + len(packet.data) / self.bytes_per_s
+        return delayed(self.free_at - now)
+
+    def __str__(self) -> str:
+        return f"throttle {self.route} to {self.bytes_per_s:g} B/s"
+
+
 @dataclass(frozen=True, slots=True)
 class When:
     """A rule for whatever a test can say of a packet.
@@ -354,6 +382,7 @@ __all__ = [
     "Partition",
     "Route",
     "Rule",
+    "Throttle",
     "Verdict",
     "When",
     "delayed",

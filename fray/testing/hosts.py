@@ -29,7 +29,9 @@ from fray.testing.tasks import runtime_of
 
 if TYPE_CHECKING:
     from fray.cluster.controller.book import Book
+    from fray.cluster.controller.names import Names
     from fray.cluster.resources import Resources
+    from fray.cluster.scheduling.view import SliceMember
     from fray.cluster.worker.launcher import LaunchSpec
     from fray.testing.attempts import TaskProgram
     from fray.testing.process import SimHost, SimProcess
@@ -49,11 +51,12 @@ class WorkerHost:
         controller: The controller's ``host:port``.
         programs: What attempts run there.
         on_launch: Told of each attempt.
+        preemptible: Whether the cloud may take it back.
+        slice_member: Its part in a TPU slice, if it has one.
 
     Attributes:
         host: As given.
         attempts: All attempts of the host.
-        preemptible: Whether the cloud may take it back.
         registered: Set once the controller knows it.
     """
 
@@ -68,12 +71,14 @@ class WorkerHost:
         programs: Callable[[LaunchSpec], TaskProgram | None],
         on_launch: Callable[[SimAttempt], None],
         preemptible: bool = False,
+        slice_member: SliceMember | None = None,
     ) -> None:
         self.host = host
         self.attempts = HostAttempts(world, host, on_launch)
         self.registered = asyncio.Event()
         self._capacity = capacity
         self._preemptible = preemptible
+        self._slice = slice_member
         self._home = home
         self._controller = controller
         self._programs = programs
@@ -104,6 +109,7 @@ class WorkerHost:
                     region=self.host.region,
                     zone=self.host.zone,
                     preemptible=self._preemptible,
+                    slice=self._slice,
                 ),
                 self._boot_id,
                 controller=self._controller,
@@ -150,6 +156,11 @@ class ControllerHost:
     def book(self) -> Book | None:
         """That of the present controller, or of the last one; None before the first."""
         return self._controller.book if self._controller is not None else None
+
+    @property
+    def names(self) -> Names | None:
+        """Likewise its names."""
+        return self._controller.names if self._controller is not None else None
 
     async def controller(self, process: SimProcess) -> int:
         """The controller's process: ends at SIGTERM. Gives the exit code: 1 if it failed for good.

@@ -145,6 +145,8 @@ class SimLauncher:
             clock = self._agent.clock
             await clock.sleep(clock.random.uniform(*LAUNCH_S))
             self._check_open()
+            if spec.start_by is not None and clock.monotonic() > spec.start_by:
+                raise OSError(errno.ESTALE, "it would begin after the host's lease")
             spec.run_dir.mkdir(mode=0o700, exist_ok=True)
             attempt = self._host.launch(spec, program)
         finally:

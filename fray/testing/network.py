@@ -391,7 +391,17 @@ class SimNetwork:
         if link.state is not LinkState.ENDED:
             self.transmit(link, Item(PacketKind.MESSAGE))
 
-    # ---- for people
+    # ---- for those who look into it
+
+    def leaks(self) -> list[str]:
+        """Links that should be over, since one of their processes is, and those held back."""
+        found: list[str] = []
+        for link in self._links:
+            living = [end for end in (link, link.peer) if end.owner.lane.alive]
+            held = len(link.held) + len(link.peer.held)
+            if len(living) < 2 or (held and not len(self.faults)):
+                found.append(f"link {_describe_link(link)}")
+        return found
 
     def snapshot(self) -> str:
         """What ``netstat`` would say of all hosts together, and the faults in force."""

@@ -23,7 +23,10 @@ from fray.testing.threads import SimThreads
 from fray.testing.transport import SimTransport
 
 if TYPE_CHECKING:
+    from fray.actor.system import ActorSystem
     from fray.runtime.auth import Authenticator
+    from fray.runtime.process import Process
+    from fray.testing.barriers import Barriers
     from fray.testing.lanes import Lane
     from fray.testing.network import SimNetwork
 
@@ -119,6 +122,9 @@ class SimProcess:
         threads: Its threads; see `fray.runtime.threads.Threads`.
         disk: Its host's disk.
         frozen: Whether it is suspended (`Simulation.freeze`).
+        barriers: Those of its world.
+        runtimes: The fray processes that it has made, for those who look into them.
+        systems: The actor systems of its connections to a cluster, likewise.
     """
 
     def __init__(
@@ -142,6 +148,9 @@ class SimProcess:
         self.threads = SimThreads(network.loop, lane, seed)
         self.disk = host.disk
         self.check = check
+        self.barriers: Barriers | None = None
+        self.runtimes: list[Process] = []
+        self.systems: list[ActorSystem] = []
         self._network = network
         self._transports: list[SimTransport] = []
         self.transport = self.make_transport()

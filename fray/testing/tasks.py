@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from fray.cluster.identity import Identity
     from fray.cluster.worker.launcher import LaunchSpec
+    from fray.runtime.calls import OutgoingCall
     from fray.testing.attempts import Execution, TaskProgram
     from fray.testing.process import SimProcess
 
@@ -57,7 +58,27 @@ _TASK_MODULE = "fray.cluster.worker.task"
 
 
 class SimRuntime(Process):
-    """A fray process whose plain functions cannot wait for its loop, and are told why."""
+    """A fray process that can be held at barriers.
+
+    Its plain functions cannot wait for its loop, and are told why.
+
+    Args:
+        process: The simulated process.
+        **how: As for `Process`.
+    """
+
+    def __init__(self, process: SimProcess, **how: Any) -> None:
+        super().__init__(**how)
+        self._process = process
+
+    def send(self, process_id: str, address: str, target: str, call: OutgoingCall) -> None:
+        """See `Process.send`."""
+        send = functools.partial(super().send, process_id, address, target, call)
+        barriers = self._process.barriers
+        if barriers is None:
+            send()
+        else:
+            barriers.pass_by(self._process, f"{target.partition('/')[0]}.{call.method}", send)
 
     def run(
         self, make: Callable[[], Coroutine[Any, Any, T]], *, timeout_s: float | None = None
@@ -73,6 +94,15 @@ class SimRuntime(Process):
             raise SimUnsupported(_BLOCKS) from None
         return super().run(make, timeout_s=timeout_s)
 
+    def post(self, fn: Callable[..., object], *args: Any) -> None:
+        """See `Process.post`: what plain functions post runs after them, as from a thread."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self.loop.call_soon(super().post, fn, *args, context=self._process.lane.context.copy())
+        else:
+            super().post(fn, *args)
+
 
 def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
     """The fray process of a simulated process; not yet started.
@@ -83,7 +113,8 @@ def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
     """
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
-    return SimRuntime(
+    runtime = SimRuntime(
+        process,
         clock=process.clock,
         transport=process.make_transport(authenticator=TokenAuthenticator(TOKEN), token=TOKEN),
         # Threads of its own: it closes them, and the test's process has several connections.
@@ -92,6 +123,8 @@ def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
         port=port,
         label=process.name,
     )
+    process.runtimes.append(runtime)
+    return runtime
 
 
 @contextlib.asynccontextmanager
@@ -114,6 +147,7 @@ async def connected(
     cluster = AsyncFrayCluster(runtime, address, identity, lookup_timeout_s=timeout_s)
     try:
         await cluster.open()
+        process.systems.append(cluster.system)
         system = CURRENT_SYSTEM.set(cluster.system)
         current = CURRENT_CLUSTER.set(SyncCluster(cluster))
         try:
@@ -123,6 +157,8 @@ async def connected(
             CURRENT_SYSTEM.reset(system)
     finally:
         await cluster.close()
+        process.runtimes.remove(runtime)
+        process.systems = [system for system in process.systems if not system.closed]
 
 
 class TaskPrograms:
@@ -158,7 +194,7 @@ async def run_task(execution: Execution) -> int:
     with routed(execution.log):
         try:
             if task.kind is TaskKind.ACTOR:
-                await serve_actor(task, payload, connection)
+                await serve_actor(task, payload, connection, run_dir)
             else:
                 await _run_function(execution.process, payload, connection)
         except asyncio.CancelledError:  # by a SIGTERM that came before there was a handler

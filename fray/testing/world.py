@@ -13,9 +13,10 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TypeAlias, overload
 
+from fray.testing.barriers import Barriers
 from fray.testing.clock import HostTime, SimClock
 from fray.testing.disk import SimDisk
-from fray.testing.faults import Delay, Fault, Loss, Partition, Route
+from fray.testing.faults import Delay, Fault, Loss, Partition, Route, Throttle
 from fray.testing.lanes import LANE, Lane
 from fray.testing.network import SimNetwork
 from fray.testing.process import Program, SimHost, SimProcess
@@ -42,6 +43,7 @@ class World:
     Attributes:
         loop: As given.
         network: The network.
+        barriers: Where processes are held.
         trace: What has happened so far, one line each.
         hosts: All hosts by name.
         driver: The process that the test itself is.
@@ -51,6 +53,7 @@ class World:
         self.loop = loop
         self.trace = Trace(loop.time, trace_lines_max)
         self.network = SimNetwork(loop, self.trace)
+        self.barriers = Barriers(loop, self.note)
         self.hosts: dict[str, SimHost] = {}
         self._random = random.Random(f"{loop.seed}/world")
         self._pids = 0
@@ -311,6 +314,17 @@ class World:
         """
         return self.network.add_fault(Delay(self._route(a, b), low_s, high_s, self._dice("delay")))
 
+    def throttle(self, a: Hosts | None, b: Hosts | None, bytes_per_s: float) -> Fault:
+        """Makes the network between hosts narrow: large messages take long, and senders wait.
+
+        Args:
+            a: What these hosts send; None for all.
+            b: And to those; None for all.
+            bytes_per_s: So much gets through, together.
+        """
+        route = self._route(a, b, both_ways=False)
+        return self.network.add_fault(Throttle(route, bytes_per_s, self.loop.time))
+
     def lose(self, a: Hosts | None, b: Hosts | None, probability: float) -> Fault:
         """Loses packets between hosts; they are retransmitted, which makes them late.
 
@@ -357,6 +371,7 @@ class World:
         process = SimProcess(
             self.network, host, lane, name=name, pid=self._pids, program=program, check=check
         )
+        process.barriers = self.barriers
         if program is not None:
             host.processes[name] = process
         return process

@@ -17,6 +17,7 @@ from fray import errors
 from fray.errors import (
     ActorDied,
     CallError,
+    ChildFailed,
     ConnectionRefused,
     DeadlineExceeded,
     DeathCause,
@@ -492,6 +493,7 @@ EXAMPLES: dict[str, FrayError] = {
         actor="B",
         host="h2",
     ),
+    "ChildFailed": ChildFailed("worker", DeathCause(DeathKind.SIGNAL, "killed", signal=9)),
     "SupervisorFailed": SupervisorFailed("root", DeathCause(DeathKind.RESTART_LIMIT, "4 failures")),
     "ConnectionRefused": ConnectionRefused("bad token", status=403),
 }

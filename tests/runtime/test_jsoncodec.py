@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import fray
 from fray.errors import DeathCause, DeathKind, ErrorData, PayloadError
 from fray.ids import JobId
+from fray.runtime.codecs import JsonArguments, json_payload, read_json_payload
 from fray.runtime.jsoncodec import (
     json_dumps,
     json_loads,
@@ -24,6 +25,7 @@ from fray.runtime.jsoncodec import (
     structure,
     structure_arguments,
 )
+from fray.runtime.payload import Codec, Payload
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -438,3 +440,37 @@ def test_importing_and_writing_do_not_import_cattrs() -> None:
         check=True,
     )
     assert done.stdout.strip() == "False"
+
+
+# ---- large bytes
+
+
+@dataclass(frozen=True)
+class Parcel:
+    name: str
+    content: bytes
+    more: tuple[bytes, ...] = ()
+
+
+def test_large_bytes_travel_beside_the_json_and_small_ones_in_it():
+    parcel = Parcel("p", bytes(range(256)) * 1000, (b"small", b"x" * 5000))
+    payload = json_payload([parcel])
+    assert len(payload.data) < 200
+    assert [bytes(buffer) for buffer in payload.buffers] == [parcel.content, b"x" * 5000]
+    assert read_json_payload(payload, list[Parcel]) == [parcel]
+
+
+def test_large_arguments_arrive_as_they_were():
+    def store(parcel: Parcel, note: str = "") -> None: ...
+
+    parcel = Parcel("p", b"y" * 100_000)
+    payload = json_payload([[parcel], {"note": "n"}])
+    args, kwargs = JsonArguments().decode(store, payload, take=True)
+    assert (args, kwargs) == ((parcel, "n"), {})
+
+
+@pytest.mark.parametrize("index", ["5", "-1", "true", '"0"', "null"])
+def test_bytes_that_did_not_come_are_refused(index: str):
+    data = b'{"name": "p", "content": {"$beside": %s}}' % index.encode()
+    with pytest.raises(PayloadError, match=r"Parcel.content: expected bytes"):
+        read_json_payload(Payload(data, (b"something",), codec=Codec.JSON), Parcel)

@@ -263,7 +263,7 @@ async def test_a_supervisor_whose_child_never_starts_gives_up_and_says_why(
     troupe.refusals = {"b": [ValueError("not yet"), OSError("disk full")]}
     policy = replace(AT_ONCE, max_restarts=1)
     supervisor = Supervisor("boss", troupe.specs("abc"), clock=sim.clock, policy=policy)
-    with pytest.raises(SupervisorFailed, match="boss ended before all") as info:
+    with pytest.raises(SupervisorFailed, match="boss has ended: ") as info:
         await supervisor.start()
     assert info.value.cause.kind is DeathKind.RESTART_LIMIT
     assert info.value.cause.message.endswith("the last: b: it failed to start: OSError: disk full")

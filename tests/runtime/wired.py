@@ -71,9 +71,10 @@ class Wire:
         acceptor: Limits | None = None,
         *,
         shake: bool = True,
+        **fields: Any,
     ) -> None:
-        self.a = make(Role.DIALER, dialer)
-        self.b = make(Role.ACCEPTOR, acceptor or dialer)
+        self.a = make(Role.DIALER, dialer, **fields)
+        self.b = make(Role.ACCEPTOR, acceptor or dialer, **fields)
         self.messages: list[bytes] = []
         """All that was moved."""
         self._on_way: dict[Connection, deque[bytes]] = {self.a: deque(), self.b: deque()}

@@ -69,6 +69,8 @@ class StopKind(StrEnum):
     """Its job ends."""
     GANG = "gang"
     """Another member of its gang is down."""
+    ACTOR = "actor"
+    """Its supervisor stops it, and may start it again."""
     PREEMPT = "preempt"
     """Its place is wanted for something else; the task goes on elsewhere."""
 

@@ -12,7 +12,7 @@ from fray.cluster.controller.attempt import AttemptState
 from fray.cluster.controller.records import CordonKind
 from fray.cluster.controller.specs import JobSpec, WorkerSpec
 from fray.cluster.scheduling.plan import Assignment
-from fray.errors import DeathCause
+from fray.errors import DeathCause, DeathKind
 from fray.ids import AttemptId, JobId, WorkerId
 
 STOP_GRACE_S = 30.0
@@ -213,6 +213,51 @@ class StopJob:
 
 
 @dataclass(frozen=True, slots=True)
+class StartActor:
+    """A supervised actor that is down is to be started again. Repeated, it changes nothing.
+
+    Attributes:
+        job_id: Its job.
+        number: Of the attempt that begins, from 0.
+    """
+
+    job_id: JobId
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopActor:
+    """A supervised actor is to be down until its supervisor starts it again.
+
+    Attributes:
+        job_id: Its job.
+        reason: For people.
+        grace_s: From the notice to the kill, in seconds; 0 kills at once.
+        down: Whether its callers are told that it is down, rather than wait for it.
+    """
+
+    job_id: JobId
+    reason: str
+    grace_s: float = STOP_GRACE_S
+    down: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndActor:
+    """A supervised actor has died for good. Of one that has ended it says nothing.
+
+    Attributes:
+        job_id: Its job.
+        kind: What it died of.
+        reason: For people.
+    """
+
+    job_id: JobId
+    kind: DeathKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyPlan:
     """The planner's assignments; each is checked against what is true by now, and taken or refused.
 
@@ -259,6 +304,9 @@ Command: TypeAlias = (
     | RemoveWorker
     | SubmitJobs
     | StopJob
+    | StartActor
+    | StopActor
+    | EndActor
     | ApplyPlan
     | SessionEnded
     | ForgetJobs
@@ -271,6 +319,7 @@ __all__ = [
     "ApplyPlan",
     "Command",
     "CordonWorker",
+    "EndActor",
     "ForgetJobs",
     "GroupSpec",
     "MarkWorker",
@@ -279,6 +328,8 @@ __all__ = [
     "RemoveWorker",
     "ReportAttempts",
     "SessionEnded",
+    "StartActor",
+    "StopActor",
     "StopJob",
     "SubmitJobs",
     "UncordonWorker",

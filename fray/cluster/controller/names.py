@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from fray.actor.directory import ActorKey, Departure, Endpoint, Located
 from fray.cluster.control import ACTORS_NAMESPACE, NameClaim, NamedEndpoint
 from fray.cluster.controller.attempt import LIVE
-from fray.cluster.controller.commands import StopJob
+from fray.cluster.controller.commands import StopActor, StopJob
 from fray.cluster.controller.departures import Departures
 from fray.cluster.controller.events import AttemptChanged, Event
-from fray.cluster.types import JobStatus
+from fray.cluster.controller.lives import Lives, death_of
+from fray.cluster.controller.records import Hold
 from fray.errors import (
     ActorDied,
     ActorNotFoundError,
@@ -25,7 +26,7 @@ from fray.errors import (
     NameTakenError,
     Started,
 )
-from fray.ids import ActorId, AttemptId, JobId, Namespace, ProcessId
+from fray.ids import ActorId, AttemptId, Namespace, ProcessId
 from fray.runtime.leases import Change, Entry, Epoch, NameTable, Reason, Refused, Registration
 from fray.runtime.signal import Signal
 
@@ -52,6 +53,9 @@ class Names:
         book: The ledger: which actors there are, and what became of them.
         clock: The process's clock.
         generation: Counts the starts of this controller.
+
+    Attributes:
+        lives: What becomes of actors.
     """
 
     def __init__(self, book: Book, clock: Clock, generation: int) -> None:
@@ -64,6 +68,11 @@ class Names:
         self._endpoints: dict[Epoch, Endpoint] = {}
         self._changed = Signal()
         self._departures = Departures(book)
+        self.lives = Lives(
+            book,
+            lambda actor_id: next(iter(self._places(actor_id)), None),
+            lambda: clock.monotonic() < self._recovered_at,
+        )
 
     def __repr__(self) -> str:
         return f"<Names {self._table!r}>"
@@ -160,11 +169,40 @@ class Names:
             return False
         if self._book.ledger.job(job_id).status.finished():
             return True  # it has ended already
-        await self._book.commit(StopJob(job_id, "its handle stopped it", grace_s))
-        await self._book.changed.until(
-            lambda: self._book.ledger.job(job_id).status.finished(), grace_s + STOP_WAIT_S
-        )
+        reason = "its handle stopped it"
+        ledger = self._book.ledger
+        supervised, was = ledger.job(job_id).spec.supervised, ledger.tasks(job_id)[0].live
+        if supervised:  # whether it comes back is its supervisor's to say
+            await self._book.commit(StopActor(job_id, reason, grace_s))
+        else:
+            await self._book.commit(StopJob(job_id, reason, grace_s))
+
+        def stopped() -> bool:
+            ended = was is None or ledger.tasks(job_id)[0].live != was
+            return ledger.job(job_id).status.finished() or (supervised and ended)
+
+        await self._book.changed.until(stopped, grace_s + STOP_WAIT_S)
         return True
+
+    async def actor_ids(self, key: ActorKey) -> list[str]:
+        """See `NamesApi.actor_ids`."""
+        found = self._find(key.namespace, key.name)
+        if not found and self._clock.monotonic() < self._recovered_at:
+            await self.locate(key, self._recovered_at - self._clock.monotonic())
+            found = self._find(key.namespace, key.name)
+        if found:
+            return sorted({endpoint.actor_id for endpoint in found})
+        last = self._book.actor_to_be(key.namespace, key.name)
+        return [] if last is None else [last]
+
+    def held(self) -> list[tuple[str, NamedEndpoint]]:
+        """All names that are held at present, each with its namespace, sorted."""
+        now = self._clock.monotonic()
+        return [
+            (namespace, NamedEndpoint(entry.registration.name, self._endpoints[entry.epoch]))
+            for namespace in self._table.namespaces()
+            for entry in self._table.entries(namespace, now)
+        ]
 
     def holder(self, namespace: str, name: str) -> Endpoint | None:
         """Who has a name at present.
@@ -228,6 +266,7 @@ class Names:
             return outcome
         self._endpoints[outcome.entry.epoch] = endpoint
         self._departures.was_heard(endpoint)
+        self.lives.came(endpoint)
         return None
 
     def _note(self, changes: Iterable[Change]) -> None:
@@ -239,6 +278,8 @@ class Names:
                 endpoint = self._endpoints.pop(change.entry.epoch, None)
                 if endpoint is not None and change.reason is Reason.EXPIRED:
                     self._departures.fell_silent(endpoint)
+                if endpoint is not None:
+                    self.lives.went(endpoint, change.reason)
         if any_change:
             self._changed.notify()
 
@@ -286,6 +327,10 @@ class Names:
         job_id = self._book.any_job_of_actor(ActorId(actor_id))
         if job_id is None:
             return None
+        task = self._book.ledger.tasks(job_id)[0]
+        if task.hold is Hold.DOWN and task.live is None:  # it may be started again
+            reason = task.history[-1].cause.message if task.history else ""
+            return DeathCause(DeathKind.STOPPED, reason or "its supervisor has stopped it")
         return death_of(self._book, job_id)
 
     def on_events(self, events: Sequence[Event]) -> None:
@@ -300,32 +345,8 @@ class Names:
                 self._departures.attempt_ended(event.attempt_id)
                 holder = event.attempt_id.rpartition("#")[0]
                 self._note(self._table.drop_owner(holder, now))
+        self.lives.on_events(events)
         self._changed.notify()  # look-ups also wait for what becomes of jobs
 
 
-def death_of(book: Book, job_id: JobId) -> DeathCause | None:
-    """Why an actor is gone for good; None while its job goes on.
-
-    Args:
-        book: The ledger.
-        job_id: The actor's job.
-    """
-    job = book.ledger.job(job_id)
-    if not job.status.finished():
-        return None
-    task = book.ledger.tasks(job_id)[0]
-    last = task.history[-1] if task.history else None
-    if job.status is JobStatus.FAILED and last is not None:
-        cause = last.cause
-        if job.spec.max_retries_failure != 0 and task.failures > 0:
-            text = f"it failed more often than it may be restarted; the last time: {cause.message}"
-            return DeathCause(
-                DeathKind.RESTART_LIMIT, text, cause.exit_code, cause.signal, cause.host
-            )
-        return cause
-    if job.status is JobStatus.STOPPED:
-        return DeathCause(DeathKind.STOPPED, job.error_message or "it was stopped")
-    return DeathCause(DeathKind.STOPPED, job.error_message or "its process has ended")
-
-
-__all__ = ["EXPIRE_S", "RECOVERY_S", "Names", "death_of"]
+__all__ = ["EXPIRE_S", "RECOVERY_S", "Names"]

@@ -14,7 +14,7 @@ from fray.cluster.controller.specs import JobSpec, WorkerSpec
 from fray.cluster.resources import Resources
 from fray.cluster.scheduling.view import Holding, TaskKey
 from fray.cluster.types import JobStatus
-from fray.errors import DeathCause
+from fray.errors import DeathCause, DeathKind
 from fray.ids import AttemptId, JobId, WorkerId
 
 HISTORY_MAX = 8
@@ -28,10 +28,12 @@ class Verdict:
     Attributes:
         status: FAILED or STOPPED.
         message: Why.
+        kind: Of an actor whose supervisor has said what it died of.
     """
 
     status: JobStatus
     message: str
+    kind: DeathKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,15 @@ class Job:
     error_message: str = ""
 
 
+class Hold(StrEnum):
+    """Why a supervised actor is not started again by the cluster: that is its supervisor's."""
+
+    SUPERVISOR = "supervisor"
+    """It has ended, or is to end, and its supervisor has not said yet what comes next."""
+    DOWN = "down"
+    """Its supervisor wants it to be down; who calls it is told so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One task.
@@ -95,6 +106,7 @@ class Task:
         avoid: Hosts that failed it by their own fault.
         error: Why it failed, or last failed.
         history: Its last ended attempts, oldest first; at most `HISTORY_MAX`.
+        hold: Why nothing is started, once nothing is live; None where the cluster decides.
     """
 
     job_id: JobId
@@ -108,6 +120,7 @@ class Task:
     avoid: tuple[WorkerId, ...] = ()
     error: str = ""
     history: tuple[EndedAttempt, ...] = ()
+    hold: Hold | None = None
 
     @property
     def key(self) -> TaskKey:
@@ -262,6 +275,7 @@ __all__ = [
     "Gang",
     "Group",
     "Health",
+    "Hold",
     "Job",
     "Tally",
     "Task",

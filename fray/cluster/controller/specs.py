@@ -67,10 +67,16 @@ class ActorRole:
         actor_id: The actor's id, the same over all restarts.
         owner_session: Its driver's session; when that ends the actor is stopped, unless it is
             detached.
+        supervised: Whether a supervisor of its creator's decides when it is started again; the
+            budgets of its job are not used then.
+        owner_attempt: Of a supervised one: the attempt in which its supervisor is, and with which
+            it ends; "" where that is in a driver.
     """
 
     actor_id: ActorId
     owner_session: str = ""
+    supervised: bool = False
+    owner_attempt: str = ""
 
 
 class GangScope(StrEnum):
@@ -129,6 +135,11 @@ class JobSpec:
     def kind(self) -> JobKind:
         """What it is to its user."""
         return JobKind.JOB if self.actor is None else JobKind.ACTOR
+
+    @property
+    def supervised(self) -> bool:
+        """Whether a supervisor decides when it is started again."""
+        return self.actor is not None and self.actor.supervised
 
     @property
     def num_tasks(self) -> int:

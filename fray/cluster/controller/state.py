@@ -18,12 +18,15 @@ from fray.cluster.controller.commands import (
     ApplyPlan,
     Command,
     CordonWorker,
+    EndActor,
     ForgetJobs,
     MarkWorker,
     RegisterWorker,
     RemoveWorker,
     ReportAttempts,
     SessionEnded,
+    StartActor,
+    StopActor,
     StopJob,
     SubmitJobs,
     UncordonWorker,
@@ -33,7 +36,7 @@ from fray.cluster.controller.desired import Desired, Standing, desired
 from fray.cluster.controller.draft import Draft
 from fray.cluster.controller.events import Event
 from fray.cluster.controller.records import Health, Job, Task, Worker
-from fray.cluster.controller.rules import jobs, plans, workers
+from fray.cluster.controller.rules import actors, jobs, plans, workers
 from fray.cluster.controller.rules.verdicts import stop_children
 from fray.cluster.controller.tables import Tables
 from fray.cluster.controller.units import host_of, waiting_units
@@ -244,12 +247,15 @@ class Ledger:
 _RULES: dict[type[Any], Callable[[Draft, Any], None]] = {
     ApplyPlan: plans.apply_plan,
     CordonWorker: workers.cordon,
+    EndActor: actors.end_actor,
     ForgetJobs: jobs.forget,
     MarkWorker: workers.mark,
     RegisterWorker: workers.register,
     RemoveWorker: workers.remove,
     ReportAttempts: workers.report,
     SessionEnded: jobs.session_ended,
+    StartActor: actors.start_actor,
+    StopActor: actors.stop_actor,
     StopJob: jobs.stop_job,
     SubmitJobs: jobs.submit,
     UncordonWorker: workers.uncordon,

@@ -6,7 +6,7 @@
     ├── book          the ledger and its journal; everything after it starts again with it
     ├── names         who has which name
     └── services (one_for_one)
-        ├── jobs, sessions, blobs
+        ├── jobs, actors, sessions, blobs
         ├── scheduler
         └── fleet     last: agents come only when all is there
 
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from fray.cluster.blobs import BlobStore
 from fray.cluster.control import ClusterFacts
+from fray.cluster.controller.actors import Actors
 from fray.cluster.controller.blobs import Blobs
 from fray.cluster.controller.book import Book
 from fray.cluster.controller.fleet import Fleet
@@ -105,6 +106,12 @@ class Controller:
         assert self._book is not None, "the controller has not been started"
         return self._book
 
+    @property
+    def names(self) -> Names:
+        """Who has which name, as of the last start."""
+        assert self._names is not None, "the controller has not been started"
+        return self._names
+
     async def start(self) -> None:
         """Recovers the ledger and opens for business.
 
@@ -134,6 +141,7 @@ class Controller:
 
         makers: dict[str, Callable[[], Any]] = {
             "jobs": lambda: Jobs(self.book, names(), clock),
+            "actors": lambda: Actors(self.book, names()),
             "sessions": lambda: Sessions(self.book, clock, self._facts),
             "blobs": lambda: Blobs(BlobStore(self._blobs)),
             "scheduler": lambda: Scheduler(self.book, clock),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from fray.cluster.accelerators import canonical_gpu, tpu_topology
 from fray.cluster.controller.draft import Draft
-from fray.cluster.controller.records import CordonKind, Gang, Group, Health, Job, Task, Worker
+from fray.cluster.controller.records import CordonKind, Gang, Group, Health, Hold, Job, Task, Worker
 from fray.cluster.controller.specs import GangScope, JobKind, JobSpec
 from fray.cluster.devices import GpuConfig, ResourceConfig, TpuConfig
 from fray.cluster.resources import MILLI, Resources, parse_bytes
@@ -159,7 +159,8 @@ def unit_named(draft: Draft, unit_id: str) -> Unit | None:
 
 
 def _wants_place(job: Job, task: Task) -> bool:
-    return job.verdict is None and task.live is None and not task.status.finished()
+    wanted = task.hold is None and not task.status.finished()
+    return job.verdict is None and task.live is None and wanted
 
 
 def _job_units(
@@ -173,6 +174,8 @@ def _job_units(
             task = draft.task(job.spec.job_id, index)
             if _wants_place(job, task):
                 yield _task_unit(job, task, shape, within)
+            elif task.hold is not None:
+                held[job.spec.job_id] = _HELD[task.hold]
         elif gang_id not in gangs:
             gangs[gang_id] = None
             unit = _gang_unit(draft, job, draft.gangs[gang_id], shape, within)
@@ -180,6 +183,12 @@ def _job_units(
                 yield unit
             else:
                 held[job.spec.job_id] = _still_there(draft, draft.gangs[gang_id])
+
+
+_HELD = {
+    Hold.SUPERVISOR: "waits for its supervisor to start it again",
+    Hold.DOWN: "its supervisor has stopped it",
+}
 
 
 def _still_there(draft: Draft, gang: Gang) -> str:

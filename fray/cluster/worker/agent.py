@@ -106,7 +106,7 @@ class Agent:
             controller=controller,
             home=home,
             token_file=token_file,
-            lease_path=self._lease.path,
+            lease=self._lease,
         )
         times = HostTimes()
         self.roster = Roster(

@@ -53,6 +53,8 @@ class LaunchSpec:
         lease_s: How long the attempt may run after the lease was last renewed, whether or not there
             is an agent: shorter, by the time that stopping takes, than the time after which the
             controller gives the task to another host, or it would run twice.
+        start_by: When, on the host's monotonic clock, it must have begun: the host may have stood
+            still since it was asked for, and its tasks be elsewhere. ``None`` is any time.
         user: The account to run under, which needs root; ``None`` is the agent's own.
     """
 
@@ -68,6 +70,7 @@ class LaunchSpec:
     orphan_timeout_s: float | None = None
     lease_path: Path | None = None
     lease_s: float = 0.0
+    start_by: float | None = None
     user: str | None = None
 
 

@@ -43,6 +43,11 @@ class HostLease:
         """Seconds since the controller was heard."""
         return self._clock.monotonic() - self._heard_at
 
+    @property
+    def heard_at(self) -> float:
+        """When the controller was last heard, on the monotonic clock."""
+        return self._heard_at
+
     def recall(self) -> None:
         """Goes on with what an earlier agent of this life of the host has heard."""
         heard_at = read_lease(str(self.path))

@@ -17,9 +17,8 @@ import inspect
 import os
 import threading
 import traceback
-from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from fray.actor.current import CURRENT_SYSTEM
 from fray.cluster.base import SyncCluster
@@ -29,9 +28,11 @@ from fray.cluster.worker.hosting import host_actor
 from fray.cluster.worker.launcher import Exit, Launcher, LaunchSpec, Running, Usage
 from fray.cluster.worker.logs import LogWriter
 from fray.cluster.worker.output import routed
+from fray.cluster.worker.stopping import drain_s, read_note
 from fray.cluster.worker.taskfile import TaskFile, TaskKind, failure_of, write_error
 from fray.errors import ClusterError, DeathCause, DeathKind, JobStopped
 from fray.runtime.blocking import CURRENT_STOP, StopToken
+from fray.runtime.loopthread import on_loop
 from fray.runtime.serialization import loads
 from fray.runtime.tasks import Scope
 
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from fray.ids import AttemptId
     from fray.runtime.cell import Cell
     from fray.runtime.clock import Clock
-
-T = TypeVar("T")
 
 GENTLE_S = 0.05
 """Between telling a thread by its own calls and raising in it."""
@@ -54,18 +53,6 @@ CLOSE_S = 3.0
 
 Inside = "Callable[[TaskFile], Coroutine[Any, Any, AsyncFrayCluster]]"
 """Gives a task its connection, on the driver's loop."""
-
-
-async def on_loop(loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Runs a coroutine on another loop, and waits for it on this one.
-
-    Args:
-        loop: Where it runs.
-        make: Makes it.
-    """
-    if loop is asyncio.get_running_loop():
-        return await make()
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), loop))
 
 
 class _Local:
@@ -248,6 +235,9 @@ class _ActorAttempt(_Local):
         try:
             cell = self._cell = await host_actor(self._cluster.system, task, payload)
             cause = await cell.stopped
+            if cell.failure is not None:
+                write_error(self._spec.run_dir, cell.failure)
+                traceback.print_exception(cell.failure)
         except asyncio.CancelledError:
             self._tell(DeathCause(DeathKind.STOPPED, "its process is shutting down"))
             raise
@@ -264,14 +254,14 @@ class _ActorAttempt(_Local):
 
     async def stop(self, grace_s: float | None = None) -> Exit:
         grace_s = self._spec.stop_grace_s if grace_s is None else grace_s
-        cause = DeathCause(DeathKind.STOPPED, "it was told to stop")
+        cause = read_note(self._spec.run_dir).cause
 
         async def stop_cell() -> None:
             cell = self._cell
             if cell is None:
                 return
             if grace_s > 0:
-                await cell.stop(cause, grace_s=grace_s)
+                await cell.stop(cause, grace_s=drain_s(grace_s))
             else:
                 cell.kill(cause)
 
@@ -350,4 +340,4 @@ class LocalLauncher:
         await self._processes.close(kill)
 
 
-__all__ = ["LocalLauncher", "on_loop"]
+__all__ = ["LocalLauncher"]

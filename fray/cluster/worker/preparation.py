@@ -16,6 +16,7 @@ from fray.runtime.jsoncodec import json_loads
 if TYPE_CHECKING:
     from fray.cluster.controller.desired import AttemptSpec
     from fray.cluster.hosttimes import HostTimes
+    from fray.cluster.worker.lease import HostLease
     from fray.ids import AttemptId
 
 
@@ -27,7 +28,7 @@ class Preparation:
         controller: The controller's ``host:port``.
         home: Where run directories and logs go.
         token_file: The token that tasks use.
-        lease_path: The host's lease.
+        lease: The host's.
     """
 
     def __init__(
@@ -37,14 +38,14 @@ class Preparation:
         controller: str,
         home: Path,
         token_file: str,
-        lease_path: Path,
+        lease: HostLease,
     ) -> None:
         self._agent_address = agent_address
         self._controller = controller
         self._run = home / "run"
         self._logs = home / "logs"
         self._token_file = token_file
-        self._lease_path = lease_path
+        self._lease = lease
 
     def make_directories(self) -> None:
         """Makes what all attempts lie in.
@@ -105,9 +106,11 @@ class Preparation:
             cwd=_existing(job.hints.get("workspace"), job.hints.get("cwd")),
             memory_limit_bytes=None,
             # For the time in which there is no agent, or none that does anything.
-            lease_path=self._lease_path,
+            lease_path=self._lease.path,
             lease_s=times.lease_s + times.supervisor_margin_s,
             stop_grace_s=times.fence_grace_s,
+            # Who gave this host up while it stood still has given the attempt to another.
+            start_by=self._lease.heard_at + times.lease_s,
         )
 
     def _task_file(self, spec: AttemptSpec, ports: Mapping[str, int]) -> TaskFile:

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fray.cluster.control import BlobsApi, LogPiece
-from fray.cluster.controller.attempt import AttemptState
+from fray.cluster.controller.attempt import AttemptState, StopKind
 from fray.cluster.controller.commands import ObservedAttempt
 from fray.cluster.worker.logs import read_log
+from fray.cluster.worker.stopping import StopNote, write_note
 from fray.cluster.worker.taskfile import read_error, read_ports
 from fray.errors import (
     ClusterUnavailable,
@@ -115,8 +116,11 @@ class HostedAttempt:
         """Why it was told to stop."""
         if self.fenced is not None:
             return self.fenced
-        stop = self.spec.stop if self.spec is not None else None
-        return DeathCause(DeathKind.STOPPED, stop.reason if stop is not None else "it was stopped")
+        order = self.spec.stop if self.spec is not None else None
+        if order is None:
+            return DeathCause(DeathKind.STOPPED, "it was stopped")
+        preempted = order.kind is StopKind.PREEMPT
+        return DeathCause(DeathKind.PREEMPTED if preempted else DeathKind.STOPPED, order.reason)
 
 
 class Roster:
@@ -252,7 +256,16 @@ class Roster:
         if attempt.state is not AttemptState.STOPPING and not attempt.ended.is_set():
             attempt.state = AttemptState.STOPPING
             self._changed.set()
+        if grace_s > 0:
+            self._leave_note(attempt, grace_s)
         await attempt.running.stop(grace_s)
+
+    def _leave_note(self, attempt: HostedAttempt, stop_s: float) -> None:
+        run_dir = self._preparation.run_dir(attempt.attempt_id)
+        try:
+            write_note(run_dir, StopNote(attempt.why_stopped(), stop_s))
+        except OSError as exc:  # it is stopped all the same, and is not told why
+            log.warning("%s could not be told why it is stopped: %s", attempt.attempt_id, exc)
 
     # ---- running
 

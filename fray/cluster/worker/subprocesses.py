@@ -233,6 +233,7 @@ class SubprocessLauncher:
             "orphan_timeout_s": spec.orphan_timeout_s,
             "lease_path": None if spec.lease_path is None else str(spec.lease_path.absolute()),
             "lease_s": spec.lease_s,
+            "start_by": spec.start_by,
             "user": spec.user,
             "started_at": self._clock.time(),
         }

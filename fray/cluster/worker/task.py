@@ -21,8 +21,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fray.cluster.blobs import unpack
+from fray.cluster.worker.stopping import read_note
 from fray.cluster.worker.taskfile import TaskFile, TaskKind, failure_of, write_error
-from fray.errors import DeathCause, DeathKind, JobStopped, PayloadError
+from fray.errors import JobStopped, PayloadError
 from fray.runtime.loopthread import new_event_loop
 from fray.runtime.serialization import loads
 from fray.runtime.tasks import Scope
@@ -78,14 +79,17 @@ async def _run_async(fn: Any, args: Any, kwargs: Any) -> None:
         raise
 
 
-async def _run_actor(task: TaskFile, payload: bytes) -> None:
+async def _run_actor(task: TaskFile, payload: bytes, run_dir: Path) -> None:
     from fray.cluster.current import connect
 
-    await serve_actor(task, payload, connect())
+    await serve_actor(task, payload, connect(), run_dir)
 
 
 async def serve_actor(
-    task: TaskFile, payload: bytes, connection: AbstractAsyncContextManager[AsyncCluster]
+    task: TaskFile,
+    payload: bytes,
+    connection: AbstractAsyncContextManager[AsyncCluster],
+    run_dir: Path,
 ) -> None:
     """Hosts an actor until it stops, or until SIGTERM asks for that.
 
@@ -93,9 +97,10 @@ async def serve_actor(
         task: Which actor.
         payload: The packed class and arguments.
         connection: Gives the task's connection to its cluster.
+        run_dir: The attempt's: there lies why it is to stop.
 
     Raises:
-        BaseException: What its constructor or ``on_start`` raised.
+        BaseException: What its constructor or ``on_start`` raised, or what it died of later.
     """
     from fray.cluster.worker.hosting import host_actor
 
@@ -106,12 +111,11 @@ async def serve_actor(
         async with Scope("actor") as scope:
             stopping = scope.spawn(stop.wait(), name="stop")
             await asyncio.wait((stopping, cell.stopped), return_when=asyncio.FIRST_COMPLETED)
-        cause = DeathCause(DeathKind.STOPPED, "it was told to stop")
-        await cell.stop(cause, grace_s=ACTOR_GRACE_S)
-
-
-ACTOR_GRACE_S = 3600.0
-"""An actor drains as long as it may: the agent's own deadline ends it."""
+        if stop.is_set():
+            note = read_note(run_dir)
+            await cell.stop(note.cause, grace_s=note.drain_s)
+        if cell.failure is not None:
+            raise cell.failure
 
 
 def exit_code_of(exc: BaseException, run_dir: Path) -> int:
@@ -144,7 +148,7 @@ def main() -> int:
     try:
         if task.kind is TaskKind.ACTOR:
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                runner.run(_run_actor(task, payload))
+                runner.run(_run_actor(task, payload, run_dir))
         else:
             _run_function(payload)
     except BaseException as exc:

@@ -46,6 +46,7 @@ class HostedActor:
         max_concurrency: See `ActorOptions`.
         mailbox_calls_max: See `ActorOptions`.
         thread_affinity: See `ActorOptions`.
+        reentrant: See `ActorOptions`.
     """
 
     actor_id: str
@@ -55,6 +56,7 @@ class HostedActor:
     max_concurrency: int = 1
     mailbox_calls_max: int = MAILBOX_CALLS_MAX
     thread_affinity: bool = False
+    reentrant: bool = False
 
     @classmethod
     def of(cls, actor_id: str, label: str, namespace: str, options: ActorOptions) -> HostedActor:
@@ -74,6 +76,7 @@ class HostedActor:
             options.max_concurrency,
             options.mailbox_calls_max or MAILBOX_CALLS_MAX,
             options.thread_affinity,
+            options.reentrant,
         )
 
     def cell_options(self) -> CellOptions:
@@ -82,6 +85,7 @@ class HostedActor:
             max_concurrency=self.max_concurrency,
             mailbox_calls_max=self.mailbox_calls_max,
             thread_affinity=self.thread_affinity,
+            reentrant=self.reentrant,
         )
 
 

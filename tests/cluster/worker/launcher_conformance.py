@@ -482,6 +482,17 @@ class LauncherConformance:
         assert "could not reach the controller" in str(end.cause)
         await launcher.close(kill=True)
 
+    async def test_attempt_that_would_begin_too_late_does_not_begin(self, harness: Harness):
+        launcher = harness.launcher()
+        spec = harness.spec("a", Program(prints="here\n", exit_code=0))
+        with pytest.raises(OSError, match="after the host's lease"):
+            await launcher.launch(dataclasses.replace(spec, start_by=0.0))
+        assert harness.processes(spec) == 0
+        assert harness.log(spec) == b""
+        assert (await (await launcher.launch(spec)).wait()).cause is None
+        assert harness.log(spec) == b"here\n"
+        await launcher.close(kill=True)
+
     async def test_memory_limit_is_told_as_out_of_memory(self, harness: Harness):
         launcher = harness.launcher()
         if not launcher.limits_memory:

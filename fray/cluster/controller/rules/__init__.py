@@ -8,6 +8,7 @@
     gangs.py     gangs fall as one
     endings.py   what follows for a task, its gang and its job when an attempt ends
     attempts.py  how attempts begin, are observed and come to an end
+    actors.py    actors that a supervisor starts again
     jobs.py      submitting, stopping and forgetting jobs
     workers.py   hosts that come, report, fall silent and go
     plans.py     taking the planner's assignments

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fray.cluster.controller.attempt import Attempt, AttemptState, EndedAttempt, StopKind
 from fray.cluster.controller.draft import Draft
-from fray.cluster.controller.records import HISTORY_MAX, Job, Task
+from fray.cluster.controller.records import HISTORY_MAX, Hold, Job, Task
 from fray.cluster.controller.rules import gangs
 from fray.cluster.controller.rules.budgets import overspent, retry_at
 from fray.cluster.controller.rules.verdicts import condemn, settle
@@ -33,6 +33,13 @@ FINAL: dict[StopKind | None, dict[AttemptState, AttemptState]] = {
         _A.STOPPED: _A.STOPPED,
     },
     StopKind.GANG: {
+        _A.SUCCEEDED: _A.SUCCEEDED,
+        _A.FAILED: _A.STOPPED,
+        _A.PREEMPTED: _A.PREEMPTED,
+        _A.WORKER_LOST: _A.WORKER_LOST,
+        _A.STOPPED: _A.STOPPED,
+    },
+    StopKind.ACTOR: {
         _A.SUCCEEDED: _A.SUCCEEDED,
         _A.FAILED: _A.STOPPED,
         _A.PREEMPTED: _A.PREEMPTED,
@@ -80,7 +87,10 @@ def attempt_ended(
     job, task = draft.jobs[attempt.job_id], _remember(draft, attempt, state, cause, host_fault)
     innocent = state in (_A.PREEMPTED, _A.WORKER_LOST) or (state is _A.FAILED and host_fault)
     gang = draft.gangs.get(job.spec.gang_of(task.index))
-    if state is _A.SUCCEEDED:
+    if job.spec.supervised and job.verdict is None:
+        hold = task.hold or Hold.SUPERVISOR
+        draft.put_task(replace(task, status=JobStatus.PENDING, hold=hold))
+    elif state is _A.SUCCEEDED:
         draft.put_task(replace(task, status=JobStatus.SUCCEEDED, error=""))
     elif job.verdict is not None:
         draft.put_task(replace(task, status=JobStatus.STOPPED))
@@ -91,7 +101,17 @@ def attempt_ended(
         gang = gangs.member_down(draft, gang, task, state, cause, innocent=innocent)
     if gang is not None and gang.fall is not None:
         gangs.judge(draft, gang)
+    _end_supervised(draft, attempt, cause)
     settle(draft, attempt.job_id)
+
+
+def _end_supervised(draft: Draft, attempt: Attempt, cause: DeathCause) -> None:
+    """Actors whose supervisor was in an attempt have nobody who would start them again."""
+    for job_id in draft.children_of(attempt.job_id):
+        actor = draft.jobs[job_id].spec.actor
+        if actor is not None and actor.owner_attempt == attempt.attempt_id:
+            message = f"the process of its supervisor has ended: {cause}"
+            condemn(draft, job_id, JobStatus.STOPPED, message)
 
 
 def _remember(

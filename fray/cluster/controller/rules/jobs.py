@@ -13,6 +13,7 @@ from fray.cluster.names import check_budget, check_job_name, check_port_names
 from fray.cluster.scheduling.view import TaskKey
 from fray.cluster.types import JobStatus
 from fray.errors import InvalidRequestError
+from fray.ids import AttemptId
 
 
 def submit(draft: Draft, command: SubmitJobs) -> None:
@@ -90,9 +91,17 @@ def _check(draft: Draft, spec: JobSpec) -> None:
     _check_hosts(spec)
     _check_parent(draft, spec)
     if spec.actor is not None:
+        _check_supervisor(draft, spec.actor.owner_attempt)
         holder = draft.job_of_actor(spec.actor.actor_id)
         if holder is not None:
             raise InvalidRequestError(f"actor {spec.actor.actor_id} already runs as job {holder}")
+
+
+def _check_supervisor(draft: Draft, attempt_id: str) -> None:
+    if attempt_id and draft.attempts.get(AttemptId(attempt_id)) is None:
+        raise InvalidRequestError(
+            f"the process of the supervisor that makes this actor, {attempt_id}, has ended"
+        )
 
 
 def _check_hosts(spec: JobSpec) -> None:

@@ -7,9 +7,10 @@ from fray.cluster.controller.draft import Draft
 from fray.cluster.controller.events import AttemptChanged
 
 _OVERRIDES: dict[StopKind, tuple[StopKind, ...]] = {
-    StopKind.JOB: (StopKind.GANG, StopKind.PREEMPT),
+    StopKind.JOB: (StopKind.GANG, StopKind.PREEMPT, StopKind.ACTOR),
     StopKind.PREEMPT: (StopKind.GANG,),
     StopKind.GANG: (),
+    StopKind.ACTOR: (),
 }
 """By the account on which an attempt is to stop: the accounts that it replaces."""
 

@@ -12,6 +12,7 @@ from fray.cluster.controller.events import JobChanged, JobEnding
 from fray.cluster.controller.records import Verdict
 from fray.cluster.controller.rules.stopping import stop
 from fray.cluster.types import JobStatus
+from fray.errors import DeathKind
 from fray.ids import JobId
 
 
@@ -22,6 +23,7 @@ def condemn(
     message: str,
     *,
     grace_s: float = STOP_GRACE_S,
+    kind: DeathKind | None = None,
 ) -> None:
     """Decides how a job ends, and stops all that is left of it.
 
@@ -34,12 +36,13 @@ def condemn(
         status: FAILED or STOPPED.
         message: Why.
         grace_s: From the notice to the kill, in seconds.
+        kind: What an actor died of, where its supervisor says it.
     """
     job = draft.jobs[job_id]
     if job.status.finished():
         return
     if job.verdict is None:
-        job = replace(job, verdict=Verdict(status, message), error_message=message)
+        job = replace(job, verdict=Verdict(status, message, kind), error_message=message)
         draft.jobs[job_id] = job
         draft.emit(JobEnding(job_id, status, message))
         draft.ending.append(job_id)

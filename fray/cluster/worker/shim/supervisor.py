@@ -174,6 +174,8 @@ class Supervisor:
             # its successor may have looked too early, so the program must not begin.
             if select.select([connection], [], [], 0)[0]:
                 raise ConnectionAbortedError(errno.ECONNABORTED, "the agent is gone")
+            if request["start_by"] is not None and time.monotonic() > request["start_by"]:
+                raise OSError(errno.ESTALE, "it would begin after the host's lease")
             child.release()
         except BaseException:
             child.abandon()

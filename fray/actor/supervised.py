@@ -1,0 +1,284 @@
+"""An actor of the cluster as the child of a supervisor, wherever it runs.
+
+To the rules of `fray.runtime.supervisor` it is a child as any other: it is started, it ends, it can
+be stopped. What that means here: the cluster makes the actor once; when an incarnation has ended it
+does nothing by itself but says so; and each further start begins another incarnation of the same
+actor, so that ids, names and handles stay what they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from fray.errors import (
+    ActorDied,
+    ClusterUnavailable,
+    DeathCause,
+    DeathKind,
+    FrayError,
+    InvalidRequestError,
+    Started,
+)
+from fray.runtime.restart import RestartType, is_restarted
+from fray.runtime.signal import Signal
+
+if TYPE_CHECKING:
+    from fray.actor.directory import ActorSpec, Life
+    from fray.actor.lives import Following
+    from fray.actor.system import ActorSystem
+    from fray.runtime.tasks import Scope
+
+log = logging.getLogger("fray")
+
+RETRY_S = 0.5
+"""Between two orders to a controller that is away."""
+
+CLOSED = DeathCause(DeathKind.STOPPED, "the connection of its supervisor was closed")
+
+
+class Incarnation:
+    """One life of a supervised actor. A `fray.runtime.children.Child`.
+
+    Attributes:
+        number: Which life, from 1.
+        stopped: See `Child.stopped`.
+    """
+
+    def __init__(self, actor: SupervisedActor, number: int) -> None:
+        self.number = number
+        self.stopped: asyncio.Future[DeathCause] = asyncio.get_running_loop().create_future()
+        self._actor = actor
+        self._is_told = False
+
+    def __repr__(self) -> str:
+        state = f"ended: {self.stopped.result()}" if self.stopped.done() else "runs"
+        return f"<Incarnation {self.number} of {self._actor.label} {state}>"
+
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether its supervisor has told it to stop."""
+        return self._is_told
+
+    async def stop(self, cause: DeathCause, *, grace_s: float) -> None:
+        """See `Child.stop`."""
+        if not self.stopped.done():
+            self._is_told = True
+            await self._actor.order_halt(sentence(cause), grace_s=grace_s)
+            await asyncio.shield(self.stopped)
+
+    def kill(self, cause: DeathCause) -> None:
+        """See `Child.kill`. Its process ends a moment later; a next life waits for that."""
+        if not self.stopped.done():
+            self._is_told = True
+            self._actor.in_background(self._actor.order_halt(sentence(cause), grace_s=0.0), "kill")
+            self.end(cause)
+
+    def end(self, cause: DeathCause) -> None:
+        """It has ended.
+
+        Args:
+            cause: Why. The first word counts.
+        """
+        if not self.stopped.done():
+            self.stopped.set_result(cause)
+
+
+class SupervisedActor:
+    """An actor over all its lives. On its system's loop.
+
+    Args:
+        system: Which has it made.
+        spec: How.
+        restart: When its supervisor restarts it.
+        scope: Owns what goes on beside.
+    """
+
+    def __init__(
+        self, system: ActorSystem, spec: ActorSpec, restart: RestartType, scope: Scope
+    ) -> None:
+        self.label = spec.label
+        self.actor_id = spec.actor_id
+        self.restart = restart
+        self._system = system
+        self._spec = spec
+        self._scope = scope
+        self._begun = 0  # the last life that was ordered
+        self._current: Incarnation | None = None
+        self._life: Life | None = None
+        self._is_asked_for = False  # so that it may have been made
+        self._lost = False  # nobody tells of it any more
+        self._changed = Signal()
+        self._following: Following | None = None
+
+    def __repr__(self) -> str:
+        return f"<SupervisedActor {self.label} {self.actor_id} life {self._begun}>"
+
+    # ---- its supervisor's
+
+    async def start(self) -> Incarnation:
+        """Begins a life; returns once it can be called. See `fray.runtime.children.StartChild`.
+
+        Raises:
+            ActorDied: It ended before that, or has ended for good.
+            FrayError: The cluster refuses it.
+        """
+        incarnation = Incarnation(self, self._begun + 1)
+        try:
+            await self._begin(incarnation)
+            await self._until(lambda: incarnation.stopped.done() or self._runs(incarnation.number))
+        except asyncio.CancelledError:
+            if self._begun == incarnation.number:
+                incarnation.kill(DeathCause(DeathKind.STOPPED, "its start was cancelled"))
+            raise
+        if incarnation.stopped.done():
+            cause = incarnation.stopped.result()
+            raise ActorDied(self.label, cause, started=Started.NO)
+        return incarnation
+
+    async def _begin(self, incarnation: Incarnation) -> None:
+        if self._begun == 0:
+            self._is_asked_for = True
+            await self._insist(lambda: self._system.directory.create(self._spec))
+            self._begun = 1
+            self._current = incarnation
+            self._following = self._system.lives.follow(self.actor_id, self._hear)
+            return
+        await self._until(lambda: self._has_ended(self._begun))
+        if self._life is not None and self._life.over is not None:
+            raise ActorDied(self.label, self._life.over, started=Started.NO)
+        self._begun, self._current = incarnation.number, incarnation
+        try:
+            await self._insist(
+                lambda: self._system.directory.start_again(self.actor_id, incarnation.number)
+            )
+        except FrayError:  # so it is not started
+            self._begun -= 1
+            raise
+
+    async def order_halt(self, reason: str, *, grace_s: float, down: bool = False) -> None:
+        """Has it stop, and stay down until it is started again.
+
+        Args:
+            reason: For people.
+            grace_s: How long its present calls may take, in seconds.
+            down: Whether its callers are told meanwhile.
+        """
+        directory = self._system.directory
+        await self._insist(
+            lambda: directory.halt(self.actor_id, reason, grace_s=grace_s, down=down)
+        )
+
+    async def release(self, cause: DeathCause) -> None:
+        """Its supervisor will not start it again: its callers are told that it is gone.
+
+        Args:
+            cause: What they are told.
+        """
+        if self._following is not None:
+            self._following.end()
+        if self._is_asked_for and (self._life is None or self._life.over is None):
+            await self._insist(lambda: self._system.directory.end(self.actor_id, cause))
+
+    def in_background(self, work: Awaitable[object], what: str) -> None:
+        """Does something that nobody waits for.
+
+        Args:
+            work: What.
+            what: For people.
+        """
+        if not self._scope.closed:
+            self._scope.spawn(self._quietly(work, what), name=f"{what} {self.label}")
+        elif asyncio.iscoroutine(work):
+            work.close()
+
+    async def _quietly(self, work: Awaitable[object], what: str) -> None:
+        try:
+            await work
+        except FrayError as exc:  # it ends with its supervisor's connection or job at the latest
+            log.warning("could not %s actor %s: %s", what, self.label, exc)
+
+    # ---- what is heard of it
+
+    def _hear(self, life: Life | None) -> None:
+        if life is None:
+            self._lost = True
+            if self._current is not None:
+                self._current.end(CLOSED)
+        else:
+            self._life = life
+            self._note_end(life)
+        self._changed.notify()
+
+    def _note_end(self, life: Life) -> None:
+        current = self._current
+        if current is None or current.stopped.done():
+            return
+        ended = next((e for e in life.ends if e.incarnation == current.number), None)
+        if ended is None and life.over is None:
+            return
+        cause = life.over if ended is None else ended.cause
+        assert cause is not None
+        if not current.told_to_stop and life.over is None:
+            self._let_go(cause)
+        current.end(cause)
+
+    def _let_go(self, cause: DeathCause) -> None:
+        """It has ended by itself: if that was all, its callers need not wait for another life."""
+        normal = cause.kind is DeathKind.STOPPED
+        if is_restarted(self.restart, normal=normal):
+            return
+        if self.restart is RestartType.TEMPORARY:
+            self.in_background(self.release(cause), "release")
+        else:  # it may be started again with its siblings
+            work = self.order_halt(sentence(cause), grace_s=0.0, down=True)
+            self.in_background(work, "lay down")
+
+    def _runs(self, number: int) -> bool:
+        return self._life is not None and self._life.started == number
+
+    def _has_ended(self, number: int) -> bool:
+        life = self._life
+        if self._lost:
+            return True
+        if life is None:
+            return False
+        return life.over is not None or any(e.incarnation >= number for e in life.ends)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            if self._lost:
+                raise ActorDied(self.label, CLOSED, started=Started.NO)
+            await self._changed.wait()
+
+    async def _insist(self, order: Callable[[], Awaitable[object]]) -> None:
+        """Gives an order until it is heard: a controller that is away is no failure of the actor.
+
+        Raises:
+            FrayError: It is refused.
+        """
+        while True:
+            try:
+                await order()
+                return
+            except ClusterUnavailable as exc:
+                log.info("the supervisor of %s waits for the controller: %s", self.label, exc)
+                await self._system.process.clock.sleep(RETRY_S)
+            except InvalidRequestError:
+                if self._life is not None and self._life.over is not None:
+                    raise ActorDied(self.label, self._life.over, started=Started.NO) from None
+                raise
+
+
+def sentence(cause: DeathCause) -> str:
+    """A cause without its host, which is told apart.
+
+    Args:
+        cause: Which.
+    """
+    return cause.message or cause.kind.value.replace("_", " ")
+
+
+__all__ = ["CLOSED", "Incarnation", "SupervisedActor", "sentence"]

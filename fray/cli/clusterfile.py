@@ -5,6 +5,7 @@
     name = "lab"
     host = "0.0.0.0"
     port = 50051
+    lease_s = 60                       # how long a host may be silent before its tasks end
 
     [worker]
     name = "box"
@@ -26,14 +27,16 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, cast
 
 from fray.cli.errors import UsageFailure
 from fray.cluster.accelerators import TpuTopology, tpu_topology
+from fray.cluster.hosttimes import LEASE_S_MIN
 from fray.cluster.resources import parse_bytes
 from fray.errors import InvalidRequestError
 
-KEYS = ("name", "host", "port", "worker")
+KEYS = ("name", "host", "port", "lease_s", "worker")
 WORKER_KEYS = ("name", "resources")
 RESOURCE_KEYS = ("cpu", "memory", "disk", "gpu", "tpu", "slice", "region", "zone")
 SLICE_KEYS = ("name", "type", "index")
@@ -60,12 +63,14 @@ class ClusterFile:
         name: None where it does not say.
         host: Likewise.
         port: Likewise.
+        lease_s: Likewise; how long a host goes on without hearing from the controller.
         worker: None for no worker.
     """
 
     name: str | None = None
     host: str | None = None
     port: int | None = None
+    lease_s: float | None = None
     worker: WorkerSettings | None = None
 
 
@@ -107,8 +112,19 @@ def _cluster_file(value: object) -> ClusterFile:
         name=_text(table, "name"),
         host=_text(table, "host"),
         port=port,
+        lease_s=_lease_s(table),
         worker=_worker(table["worker"]) if "worker" in table else None,
     )
+
+
+def _lease_s(table: Mapping[str, Any]) -> float | None:
+    value = table.get("lease_s")
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not LEASE_S_MIN <= value < inf:
+        raise UsageFailure(f"lease_s must be a number from {LEASE_S_MIN:g}, not {value!r}")
+    return float(value)
 
 
 def _worker(value: object) -> WorkerSettings:

@@ -54,17 +54,19 @@ _OF_A_TASK = (
 # ---- what is started
 
 
-def controller_command(home: ClusterHome, host: str, port: int) -> list[str]:
+def controller_command(home: ClusterHome, host: str, port: int, lease_s: float) -> list[str]:
     """The command line of a controller.
 
     Args:
         home: The cluster's.
         host: Where it listens.
         port: Where it listens; 0 for any.
+        lease_s: How long its hosts go on without hearing from it.
     """
     return [
         *_python("fray.cluster.controller.main"),
         *("--home", str(home.path), "--host", host, "--port", str(port)),
+        *("--lease-s", str(lease_s)),
     ]
 
 

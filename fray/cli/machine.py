@@ -21,6 +21,7 @@ from fray.cli.settings import DEFAULT_HOST, Settings, load_settings, save_settin
 from fray.cluster.addresses import DEFAULT_PORT, split_address
 from fray.cluster.control import HostReport
 from fray.cluster.home import DEFAULT_NAME, ClusterHome, Daemon
+from fray.cluster.hosttimes import LEASE_S
 from fray.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Wanted:
         name: The cluster's; None for the default.
         host: Where the controller listens; None for where it did, or the loopback.
         port: Likewise; 0 for any.
+        lease_s: Likewise.
         worker: The worker that is wanted; None for none.
         is_told: Whether anything was said of the worker; if not, an earlier word holds.
     """
@@ -47,6 +49,7 @@ class Wanted:
     name: str | None = None
     host: str | None = None
     port: int | None = None
+    lease_s: float | None = None
     worker: WorkerSettings | None = field(default_factory=WorkerSettings)
     is_told: bool = False
 
@@ -71,13 +74,15 @@ async def bring_up(wanted: Wanted, *, as_json: bool) -> int:
         earlier = load_settings(home)
         _refuse_changes(home, wanted, earlier)
         host = wanted.host or (earlier.host if earlier else DEFAULT_HOST)
+        lease_s = wanted.lease_s or (earlier.lease_s if earlier else LEASE_S)
         controller, controller_is_new = await _controller(
-            home, host, wanted.port, earlier.port if earlier else 0, clock
+            home, host, wanted.port, earlier.port if earlier else 0, lease_s, clock
         )
         settings = Settings(
             host=host,
             port=split_address(controller.address)[1],
             worker=wanted.worker if wanted.is_told or earlier is None else earlier.worker,
+            lease_s=lease_s,
         )
         save_settings(home, settings)
         worker: Daemon | None = None
@@ -112,6 +117,9 @@ def _refuse_changes(home: ClusterHome, wanted: Wanted, earlier: Settings | None)
         raise Failure(f"cluster {home.name} is up on port {port}, not {wanted.port}; {change}")
     if wanted.host is not None and earlier is not None and wanted.host != earlier.host:
         raise Failure(f"cluster {home.name} is up on {earlier.host}, not {wanted.host}; {change}")
+    if wanted.lease_s is not None and earlier is not None and wanted.lease_s != earlier.lease_s:
+        was = f"a lease_s of {earlier.lease_s:g}, not {wanted.lease_s:g}"
+        raise Failure(f"cluster {home.name} is up with {was}; {change}")
     if not wanted.is_told or wanted.worker is None or earlier is None or earlier.worker is None:
         return
     name = earlier.worker.name or daemons.worker_name()
@@ -121,7 +129,12 @@ def _refuse_changes(home: ClusterHome, wanted: Wanted, earlier: Settings | None)
 
 
 async def _controller(
-    home: ClusterHome, host: str, wanted_port: int | None, last_port: int, clock: Clock
+    home: ClusterHome,
+    host: str,
+    wanted_port: int | None,
+    last_port: int,
+    lease_s: float,
+    clock: Clock,
 ) -> tuple[Daemon, bool]:
     """The running controller, and whether it was started now."""
     last = home.daemon("controller")
@@ -134,7 +147,7 @@ async def _controller(
         port = last_port or (DEFAULT_PORT if daemons.is_free(host, DEFAULT_PORT) else 0)
     if port and not daemons.is_free(host, port):
         raise Failure(f"port {port} of {host} is taken by another process; --port chooses another")
-    command = daemons.controller_command(home, host, port)
+    command = daemons.controller_command(home, host, port, lease_s)
     return await daemons.start(home, "controller", "", command, clock), True
 
 

@@ -9,6 +9,7 @@ import orjson
 
 from fray.cli.clusterfile import WorkerSettings
 from fray.cluster.files import write_atomically
+from fray.cluster.hosttimes import LEASE_S
 
 if TYPE_CHECKING:
     from fray.cluster.home import ClusterHome
@@ -25,11 +26,13 @@ class Settings:
         host: Where the controller listens.
         port: Likewise: where everybody who knows the cluster looks for it. 0 for not yet known.
         worker: The worker that comes with it; None for none.
+        lease_s: How long its hosts go on without hearing from the controller.
     """
 
     host: str = DEFAULT_HOST
     port: int = 0
     worker: WorkerSettings | None = field(default_factory=WorkerSettings)
+    lease_s: float = LEASE_S
 
 
 def load_settings(home: ClusterHome) -> Settings | None:
@@ -42,7 +45,8 @@ def load_settings(home: ClusterHome) -> Settings | None:
         record: Any = orjson.loads((home.path / SETTINGS_FILE).read_bytes())
         worker = record["worker"]
         known = None if worker is None else WorkerSettings(worker["name"], worker["resources"])
-        return Settings(str(record["host"]), int(record["port"]), known)
+        lease_s = float(record["lease_s"])
+        return Settings(str(record["host"]), int(record["port"]), known, lease_s)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -59,7 +63,12 @@ def save_settings(home: ClusterHome, settings: Settings) -> None:
     """
     worker = settings.worker
     known = None if worker is None else {"name": worker.name, "resources": worker.resources}
-    record = {"host": settings.host, "port": settings.port, "worker": known}
+    record = {
+        "host": settings.host,
+        "port": settings.port,
+        "worker": known,
+        "lease_s": settings.lease_s,
+    }
     write_atomically(home.path / SETTINGS_FILE, orjson.dumps(record))
 
 

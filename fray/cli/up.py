@@ -23,7 +23,7 @@ def up(
         Path | None,
         typer.Argument(
             metavar="[cluster.toml]",
-            help="Settings, as TOML or JSON: name, host, port, worker.",
+            help="Settings, as TOML or JSON: name, host, port, lease_s, worker.",
             show_default=False,
         ),
     ] = None,
@@ -68,6 +68,7 @@ def up(
         name=name or (told.name if told else None),
         host=host or (told.host if told else None),
         port=port if port is not None else (told.port if told else None),
+        lease_s=told.lease_s if told else None,
         worker=worker,
         is_told=told is not None or resources is not None,
     )

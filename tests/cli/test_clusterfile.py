@@ -16,6 +16,7 @@ from fray.cli.clusterfile import (
     parse_resources,
 )
 from fray.cli.errors import UsageFailure
+from fray.cluster.hosttimes import LEASE_S
 from fray.cluster.worker.hosts import host_resources
 
 EXAMPLE = """
@@ -48,6 +49,7 @@ def test_example_of_the_documentation_is_valid() -> None:
     assert doc is not None
     block = doc.split("::\n\n")[1].split("\n\nEvery")[0]
     told = parse_cluster_file("cluster.toml", re.sub(r"^    ", "", block, flags=re.M))
+    assert told.lease_s == LEASE_S
     assert told.worker is not None
     assert host_resources(json.dumps(told.worker.resources)).region == "us-central1"
 
@@ -62,13 +64,16 @@ def test_everything_may_be_left_out() -> None:
     ("text", "told"),
     [
         ("prot = 1", "c.toml: unknown key 'prot'; did you mean 'port'?"),
-        ("zone = 'x'", "c.toml: unknown key 'zone'; known are name, host, port, worker"),
+        ("zone = 'x'", "c.toml: unknown key 'zone'; known are name, host, port, lease_s, worker"),
         ("worker.resource.cpu = 1", "unknown key 'worker.resource'; did you mean 'resources'?"),
         ("worker.resources.cpus = 1", "unknown key 'worker.resources.cpus'; did you mean 'cpu'?"),
         ("worker = 3", "worker must be a table, not 3"),
         ("port = 'x'", "port must be a whole number from 0 to 65535, not 'x'"),
         ("port = true", "port must be a whole number"),
         ("port = 65536", "port must be a whole number"),
+        ("lease_s = 1", "lease_s must be a number from 3, not 1"),
+        ("lease_s = inf", "lease_s must be a number from 3, not inf"),
+        ("lease_s = true", "lease_s must be a number from 3, not True"),
         ("name = ''", "name must be a text, not ''"),
         ("worker.name = 3", "worker.name must be a text, not 3"),
         ("worker.resources.cpu = -1", "worker.resources.cpu must be a number of CPUs, not -1"),

@@ -162,9 +162,9 @@ def test_worker_is_named_after_the_machine(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_command_lines_name_what_is_wanted(home: ClusterHome) -> None:
-    controller = daemons.controller_command(home, "0.0.0.0", 1234)
+    controller = daemons.controller_command(home, "0.0.0.0", 1234, 60.0)
     assert controller[:4] == [sys.executable, "-P", "-m", "fray.cluster.controller.main"]
-    assert controller[-2:] == ["--port", "1234"]
+    assert controller[-4:] == ["--port", "1234", "--lease-s", "60.0"]
     worker = daemons.worker_command(
         home, join="h:1", token_file=home.token_path, name="box", resources={"cpu": 8}
     )

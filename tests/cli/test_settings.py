@@ -13,7 +13,7 @@ from fray.cluster.home import ClusterHome
     "settings",
     [
         Settings(),
-        Settings("0.0.0.0", 1234, None),
+        Settings("0.0.0.0", 1234, None, 12.5),
         Settings(worker=WorkerSettings("box", {"cpu": 8, "gpu": {"H100": 8}})),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the tests over real networks share; it is made for the modules that ask for it."""
+"""What the tests over real networks share; it is made when the first of them asks for it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from fray.cluster.client import AsyncFrayCluster
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Generator[Site]:
-    """One for all tests here: each of them leaves it healthy."""
+    """One for all tests, since it takes seconds to start; each of them leaves it healthy."""
     with netns.network("controller", "driver", *WORKERS) as net:
         site = Site(net, tmp_path_factory.mktemp("cluster"))
         try:
@@ -34,6 +34,7 @@ async def driver(site: Site) -> AsyncGenerator[AsyncFrayCluster]:
     """The driver's; all is healed before it ends, and all hosts are there."""
     with site.driver.entered():
         async with driving(site.cluster) as driver:
+            await until(lambda: all_healthy(driver), "all hosts are healthy")
             try:
                 yield driver
             finally:

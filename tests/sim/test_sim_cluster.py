@@ -219,6 +219,30 @@ async def test_an_agent_that_is_started_again_finds_its_tasks(sim_cluster, crash
     assert sim_cluster.process_of(counter) is process
 
 
+async def test_an_agent_that_is_started_again_gives_no_port_twice(sim_cluster, tmp_path):
+    [host] = await sim_cluster.add_hosts(1)
+
+    async def work(path):
+        path.write_text(os.environ["FRAY_PORT_HTTP"])
+        await asyncio.sleep(100)
+
+    async def port_of(name):
+        path = tmp_path / name
+        entrypoint = Entrypoint.from_callable(work, args=(path,))
+        await sim_cluster.launch(JobRequest(name, entrypoint, ports=["http"]))
+        await sim_cluster.until(path.exists)
+        return path.read_text()
+
+    first = await port_of("first")
+    agent = sim_cluster.agent_of(host)
+    sim_cluster.crash(agent)
+    sim_cluster.restart(agent)
+    assert await port_of("second") != first
+    await asyncio.sleep(200)  # what ends gives its ports back
+    sim_cluster.restart(sim_cluster.agent_of(host))
+    assert await port_of("third") == first
+
+
 @pytest.mark.parametrize("what", ["crash", "freeze"])
 async def test_tasks_do_not_outlive_their_hosts_lease_without_an_agent(sim_cluster, what):
     first, second = await sim_cluster.add_hosts(2)

@@ -5,7 +5,8 @@ agent sends the complete set that it has. Each compares and closes the differenc
 repeated messages do no harm, and an agent or a controller that starts again only compares anew.
 An ended attempt is reported until it is no longer wanted: then its result has been taken note of.
 
-Attempts outlive agents (`fray.cluster.worker.launcher`): a new agent adopts what still runs.
+Attempts outlive agents (`fray.cluster.worker.launcher`): a new agent adopts what still runs. What
+is done with them is in `fray.cluster.worker.roster`; here is the conversation, and the lease.
 
 The lease. While the host cannot hear the controller its lease runs down, and at its end the agent
 kills everything: by then the controller may give the tasks to others. A *refused* connection does
@@ -15,45 +16,28 @@ not count, since it proves that no controller runs, and so that none gives anyth
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import math
-import os
-import sys
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fray.cluster.blobs import BlobStore
 from fray.cluster.control import BlobsApi, FleetApi, LogPiece, Orders, control
-from fray.cluster.controller.attempt import AttemptState, StopKind
-from fray.cluster.controller.commands import ObservedAttempt, RegisterWorker, ReportAttempts
-from fray.cluster.controller.desired import AttemptSpec, Standing
+from fray.cluster.controller.commands import RegisterWorker, ReportAttempts
+from fray.cluster.controller.desired import Standing
 from fray.cluster.hosttimes import HostTimes
-from fray.cluster.worker.environment import TaskIdentity, attempt_environment
-from fray.cluster.worker.launcher import Exit, Launcher, LaunchSpec, Running
 from fray.cluster.worker.lease import HostLease
-from fray.cluster.worker.logs import read_log
 from fray.cluster.worker.ports import PortRange
-from fray.cluster.worker.stopping import StopNote, write_note
-from fray.cluster.worker.taskfile import HostedActor, TaskFile, TaskKind, read_error
-from fray.errors import (
-    ClusterError,
-    ClusterUnavailable,
-    DeathCause,
-    DeathKind,
-    FrayError,
-    InvalidRequestError,
-    JobNotFoundError,
-)
+from fray.cluster.worker.preparation import Preparation
+from fray.cluster.worker.roster import Roster
+from fray.errors import ClusterError, DeathCause, DeathKind, FrayError, InvalidRequestError
 from fray.ids import AttemptId
-from fray.runtime.jsoncodec import json_loads
 from fray.runtime.tasks import Scope
 
 if TYPE_CHECKING:
     from fray.actor.system import ActorSystem
     from fray.cluster.controller.specs import WorkerSpec
+    from fray.cluster.worker.launcher import Launcher
 
 log = logging.getLogger(__name__)
 
@@ -68,55 +52,6 @@ REFUSED_S = 1.0
 
 LEAVE_S = 2.0
 """How long a host that goes tries to say so."""
-
-OBITUARIES_MAX = 1000
-"""Ended attempts whose cause of death is remembered after the controller has taken note."""
-
-LOG_POLL_S = 0.02
-
-HOST_ERRORS = frozenset(
-    {
-        errno.EAGAIN,
-        errno.EDQUOT,
-        errno.EIO,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.ENOSPC,
-        errno.EROFS,
-        errno.ESTALE,
-        errno.ETIMEDOUT,
-    }
-)
-"""What keeps an attempt from starting by no fault of its own: another host may do better."""
-
-
-class _Attempt:
-    """One attempt on this host."""
-
-    def __init__(self, spec: AttemptSpec | None, attempt_id: AttemptId) -> None:
-        self.spec = spec
-        self.attempt_id = attempt_id
-        self.state = AttemptState.BUILDING
-        self.cause: DeathCause | None = None
-        self.host_fault = False
-        self.running: Running | None = None
-        self.stopping = False
-        self.stop_by = math.inf
-        self.fenced: DeathCause | None = None
-        self.ports: dict[str, int] = {}
-        self.waits_for_others = 0
-        self.ended = asyncio.Event()
-
-    def observed(self) -> ObservedAttempt:
-        return ObservedAttempt(
-            attempt_id=self.attempt_id,
-            state=self.state,
-            cause=self.cause,
-            host_fault=self.host_fault,
-            ports=self.ports,
-            blocked=self.waits_for_others > 0,
-        )
 
 
 class Agent:
@@ -133,6 +68,10 @@ class Agent:
         remember_boot_id: Told of each new life that begins while this agent runs, so that the next
             agent of this host goes on with it.
         ports: Where tasks' ports come from.
+
+    Attributes:
+        roster: What runs here.
+        failed: Done, with its error, if the agent cannot go on.
     """
 
     def __init__(
@@ -156,27 +95,39 @@ class Agent:
         self._is_new_life = False
         self._controller = controller
         self._launcher = launcher
-        self._run = home / "run"
-        self._logs = home / "logs"
-        self._token_file = token_file
-        self._blobs_here = BlobStore(home / "blobs")
-        self._ports = ports or PortRange()
-        self._take_times(HostTimes())
-        self._blobs = control(BlobsApi, system, controller, "blobs")
-        self._attempts: dict[AttemptId, _Attempt] = {}
-        self._obituaries: OrderedDict[AttemptId, DeathCause | None] = OrderedDict()
         self._generation = 0
         self._changed = asyncio.Event()
         self._scope = Scope(f"agent {spec.worker_id}", self._on_error)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lease = HostLease(home / "lease", self._clock)
         self._registered = asyncio.Event()
+        self._preparation = Preparation(
+            agent_address=spec.address,
+            controller=controller,
+            home=home,
+            token_file=token_file,
+            lease=self._lease,
+        )
+        times = HostTimes()
+        self.roster = Roster(
+            spec.worker_id,
+            self._clock,
+            self._scope,
+            launcher=launcher,
+            preparation=self._preparation,
+            blobs=control(BlobsApi, system, controller, "blobs"),
+            blobs_here=BlobStore(home / "blobs"),
+            ports=ports or PortRange(),
+            changed=self._changed,
+            times=times,
+        )
+        self._take_times(times)
 
     def __repr__(self) -> str:
-        return f"<Agent {self._spec.worker_id} attempts={len(self._attempts)}>"
+        return f"<Agent {self._spec.worker_id} attempts={len(self.roster.attempts)}>"
 
     def _take_times(self, times: HostTimes) -> None:
-        self._times = times
+        self._times = self.roster.times = times
         self._fleet = control(
             FleetApi, self._system, self._controller, "fleet", timeout_s=times.answer_s
         )
@@ -185,18 +136,11 @@ class Agent:
 
     async def start(self) -> None:
         """Adopts what still runs, then works in the background."""
-        for directory in (self._run, self._logs):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        adopted = await self._launcher.adopt()
-        if adopted:
+        self._preparation.make_directories()
+        if await self.roster.adopt():
             self._lease.recall()  # its lease goes on as if there had always been an agent
         else:
             self._lease.renew()
-        for running in adopted:
-            attempt = self._attempts[running.attempt_id] = _Attempt(None, running.attempt_id)
-            attempt.running = running
-            attempt.state = AttemptState.RUNNING
-            self._scope.spawn(self._watch(attempt), name=f"watch {running.attempt_id}")
         self._scope.spawn(self._serve(), name="serve")
 
     async def ready(self) -> None:
@@ -259,8 +203,7 @@ class Agent:
         asked_at = self._clock.monotonic()
         if self._is_new_life:
             # A new life says that nothing of the earlier one runs: its tasks may start elsewhere.
-            for attempt in list(self._attempts.values()):
-                await attempt.ended.wait()
+            await self.roster.until_all_ended()
         # Whoever answers now counts as it does: its journal may be another one than before.
         self._generation = 0
         try:
@@ -308,7 +251,7 @@ class Agent:
                 self._spec.worker_id,
                 self._boot_id,
                 self._generation,
-                tuple(a.observed() for a in self._attempts.values()),
+                self.roster.observed(),
             )
             asked_at = self._clock.monotonic()
             if not self._heard(await self._fleet.report(report), asked_at):
@@ -349,7 +292,9 @@ class Agent:
             return False
         if orders.standing is Standing.UNKNOWN:
             return False
-        self._obey(orders)
+        if orders.desired.generation >= self._generation:
+            self._generation = orders.desired.generation
+            self.roster.obey(orders.desired.attempts)
         return True
 
     def _fence(self, why: str) -> None:
@@ -361,228 +306,13 @@ class Agent:
             self._remember_boot_id(self._boot_id)
         self._generation = 0
         self._lease.renew()
-        cause = DeathCause(
-            DeathKind.HOST_LOST,
-            f"ended by its host, since {why}",
-            host=str(self._spec.worker_id),
+        self.roster.fence(
+            DeathCause(
+                DeathKind.HOST_LOST,
+                f"ended by its host, since {why}",
+                host=str(self._spec.worker_id),
+            )
         )
-        for attempt in list(self._attempts.values()):
-            if not attempt.stopping:
-                attempt.fenced = cause
-            self._end(attempt, 0.0)
-
-    # ---- orders
-
-    def _obey(self, orders: Orders) -> None:
-        desired = orders.desired
-        if desired.generation < self._generation:
-            return
-        self._generation = desired.generation
-        wanted = {spec.attempt_id: spec for spec in desired.attempts}
-        for attempt_id, spec in wanted.items():
-            attempt = self._attempts.get(attempt_id)
-            if attempt is None:
-                attempt = self._attempts[attempt_id] = _Attempt(spec, attempt_id)
-                self._scope.spawn(self._begin(attempt), name=f"run {attempt_id}")
-            attempt.spec = spec
-            if spec.stop is not None:
-                self._end(attempt, spec.stop.grace_s)
-        for attempt_id, attempt in list(self._attempts.items()):
-            if attempt_id not in wanted:
-                self._discard(attempt)
-
-    def _discard(self, attempt: _Attempt) -> None:
-        """It is not wanted any more: forgotten if it has ended, else ended."""
-        if attempt.ended.is_set():
-            del self._attempts[attempt.attempt_id]
-            self._scope.spawn(self._launcher.forget(attempt.attempt_id), name="forget")
-        else:
-            self._end(attempt, 0.0)
-
-    def _end(self, attempt: _Attempt, grace_s: float) -> None:
-        stop_by = self._clock.monotonic() + grace_s
-        if attempt.ended.is_set() or stop_by >= attempt.stop_by:
-            return  # it is told once: orders are repeated, and it may be cleaning up
-        attempt.stopping = True
-        attempt.stop_by = stop_by
-        if attempt.running is not None:
-            self._scope.spawn(self._stop(attempt, grace_s), name=f"stop {attempt.attempt_id}")
-
-    async def _stop(self, attempt: _Attempt, grace_s: float) -> None:
-        assert attempt.running is not None
-        if attempt.state is not AttemptState.STOPPING and not attempt.ended.is_set():
-            attempt.state = AttemptState.STOPPING
-            self._changed.set()
-        if grace_s > 0:
-            self._leave_note(attempt, grace_s)
-        await attempt.running.stop(grace_s)
-
-    def _leave_note(self, attempt: _Attempt, stop_s: float) -> None:
-        try:
-            write_note(self._run_dir(attempt.attempt_id), StopNote(_stopped(attempt.spec), stop_s))
-        except OSError as exc:  # it is stopped all the same, and is not told why
-            log.warning("%s could not be told why it is stopped: %s", attempt.attempt_id, exc)
-
-    # ---- running
-
-    async def _begin(self, attempt: _Attempt) -> None:
-        spec = attempt.spec
-        assert spec is not None
-        try:
-            launch = await self._prepare(attempt, spec)
-            if attempt.stopping:
-                self._ended(attempt, AttemptState.STOPPED, attempt.fenced or _stopped(attempt.spec))
-                return
-            attempt.running = await self._launcher.launch(launch)
-        except (FrayError, OSError, ValueError) as exc:
-            if attempt.stopping:
-                self._ended(attempt, AttemptState.STOPPED, attempt.fenced or _stopped(attempt.spec))
-                return
-            attempt.host_fault = _is_host_fault(exc)
-            cause = DeathCause(DeathKind.APP_ERROR, f"it could not be started: {exc}")
-            self._ended(attempt, AttemptState.FAILED, cause)
-            return
-        attempt.state = AttemptState.RUNNING
-        self._changed.set()
-        if attempt.stopping:
-            grace_s = max(attempt.stop_by - self._clock.monotonic(), 0.0)
-            self._scope.spawn(self._stop(attempt, grace_s), name=f"stop {attempt.attempt_id}")
-        await self._watch(attempt)
-
-    async def _watch(self, attempt: _Attempt) -> None:
-        assert attempt.running is not None
-        ended = await attempt.running.wait()
-        state, cause = self._verdict(attempt, ended)
-        self._ended(attempt, state, cause)
-
-    def _verdict(self, attempt: _Attempt, ended: Exit) -> tuple[AttemptState, DeathCause | None]:
-        if attempt.stopping:
-            return AttemptState.STOPPED, attempt.fenced or _stopped(attempt.spec)
-        if ended.cause is None:
-            return AttemptState.SUCCEEDED, None
-        cause = ended.cause
-        if cause.kind is DeathKind.STOPPED:  # not by an order: its place was taken away
-            return AttemptState.STOPPED, cause
-        told = read_error(self._run_dir(attempt.attempt_id))
-        if told and cause.kind is DeathKind.APP_ERROR:
-            cause = DeathCause(cause.kind, told, cause.exit_code, cause.signal)
-        host = str(self._spec.worker_id)
-        cause = DeathCause(cause.kind, cause.message, cause.exit_code, cause.signal, host)
-        return AttemptState.FAILED, cause
-
-    def _ended(self, attempt: _Attempt, state: AttemptState, cause: DeathCause | None) -> None:
-        attempt.state = state
-        attempt.cause = cause
-        attempt.ended.set()
-        self._ports.release(attempt.attempt_id)
-        self._obituaries[attempt.attempt_id] = cause or DeathCause(
-            DeathKind.STOPPED, "its process has exited"
-        )
-        while len(self._obituaries) > OBITUARIES_MAX:
-            self._obituaries.popitem(last=False)
-        self._changed.set()
-
-    async def _prepare(self, attempt: _Attempt, spec: AttemptSpec) -> LaunchSpec:
-        """Fetches what the attempt runs, and writes down who it is."""
-        job = spec.job
-        blob = job.program.blob
-        payload = await self._blob(attempt, blob) if blob else b""
-        variables: dict[str, str] = {}
-        if job.environment.secrets:
-            secrets = await self._blob(attempt, job.environment.secrets)
-            variables = json_loads(secrets, dict[str, str])
-        attempt.ports = self._ports.take(attempt.attempt_id, job.ports)
-        run_dir = self._run_dir(attempt.attempt_id)
-        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._task_file(spec).write(run_dir, payload)
-        return LaunchSpec(
-            attempt_id=attempt.attempt_id,
-            argv=job.program.command or _task_command(run_dir),
-            run_dir=run_dir,
-            log_path=self.log_path(attempt.attempt_id),
-            env=self._environment(spec, variables, attempt.ports),
-            cwd=_existing(job.hints.get("workspace"), job.hints.get("cwd")),
-            memory_limit_bytes=None,
-            # For the time in which there is no agent, or none that does anything.
-            lease_path=self._lease.path,
-            lease_s=self._times.lease_s + self._times.supervisor_margin_s,
-            stop_grace_s=self._times.fence_grace_s,
-            # Who gave this host up while it stood still has given the attempt to another.
-            start_by=self._lease.heard_at + self._times.lease_s,
-        )
-
-    async def _blob(self, attempt: _Attempt, digest: str) -> bytes:
-        while not self._blobs_here.has(digest):
-            try:
-                self._blobs_here.put(await self._blobs.get(digest))
-            except ClusterUnavailable:  # the controller is away: neither side's fault
-                if attempt.stopping:
-                    raise
-                await self._clock.sleep(RETRY_S)
-        return self._blobs_here.get(digest)
-
-    def _task_file(self, spec: AttemptSpec) -> TaskFile:
-        job = spec.job
-        actor = None
-        kind = TaskKind.PROGRAM if job.program.command else TaskKind.FUNCTION
-        if job.actor is not None:
-            kind = TaskKind.ACTOR
-            actor = json_loads(job.hints["actor"].encode(), HostedActor)
-        return TaskFile(
-            kind=kind,
-            attempt_id=spec.attempt_id,
-            number=spec.number,
-            job_id=job.job_id,
-            job_name=job.name,
-            user=job.user,
-            task_index=spec.task_index,
-            namespace=job.namespace,
-            agent_address=self._spec.address,
-            cluster_address=self._controller,
-            token_file=self._token_file,
-            isolation=job.hints.get("isolation", "process"),
-            actor=actor,
-        )
-
-    def _environment(
-        self, spec: AttemptSpec, user: dict[str, str], ports: dict[str, int]
-    ) -> dict[str, str]:
-        job = spec.job
-        identity = TaskIdentity(
-            job_id=job.job_id,
-            job_name=job.name,
-            replica_id=spec.replica_id,
-            replica_count=job.resources.replicas,
-            task_index=spec.task_index,
-            num_tasks=job.num_tasks,
-            attempt=spec.number,
-            namespace=job.namespace,
-            cluster_address=self._controller,
-            cluster_spec=f"fray://{self._controller}",
-            token_file=self._token_file,
-            ports=ports,
-        )
-        variables = attempt_environment(identity, user=user)
-        variables["FRAY_AGENT_ADDRESS"] = self._spec.address
-        variables["FRAY_USER"] = job.user
-        variables.setdefault("PYTHONUNBUFFERED", "1")  # a log that is followed shows each line
-        paths = json_loads(job.hints.get("sys_path", "[]").encode(), list[str])
-        extra = [p for p in paths if os.path.isdir(p)]
-        known = [p for p in variables.get("PYTHONPATH", "").split(os.pathsep) if p]
-        if extra:
-            variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*known, *extra]))
-        return variables
-
-    def _run_dir(self, attempt_id: AttemptId) -> Path:
-        return self._run / _file_name(attempt_id)
-
-    def log_path(self, attempt_id: AttemptId) -> Path:
-        """Where an attempt's output goes.
-
-        Args:
-            attempt_id: The attempt.
-        """
-        return self._logs / f"{_file_name(attempt_id)}.log"
 
     # ---- AgentApi
 
@@ -590,59 +320,19 @@ class Agent:
         self, attempt_id: AttemptId, offset: int, max_bytes: int, wait_s: float
     ) -> LogPiece:
         """See `AgentApi.read_log`."""
-        path = self.log_path(attempt_id)
-        attempt = self._attempts.get(attempt_id)
-        if attempt is None and attempt_id not in self._obituaries and not path.exists():
-            raise JobNotFoundError(f"host {self._spec.worker_id} knows no attempt {attempt_id}")
-        deadline = self._clock.monotonic() + wait_s
-        pause_s = LOG_POLL_S
-        while True:
-            over = attempt is None or attempt.ended.is_set()  # before the read: then it is all
-            data, next_offset = b"", offset
-            if path.exists():
-                chunk = read_log(path, offset, max_bytes)
-                data, next_offset = chunk.data, chunk.next_offset
-            if data or over or self._clock.monotonic() >= deadline:
-                return LogPiece(data, next_offset, over and not data)
-            await self._clock.sleep(pause_s)  # the writer is another process: there is no event
-            pause_s = min(pause_s * 1.5, 0.25)
+        return await self.roster.read_log(attempt_id, offset, max_bytes, wait_s)
 
     async def obituary(self, attempt_id: AttemptId, wait_s: float) -> DeathCause | None:
         """See `AgentApi.obituary`."""
-        attempt = self._attempts.get(attempt_id)
-        if attempt is not None and not attempt.ended.is_set():
-            try:
-                async with asyncio.timeout(wait_s):
-                    await attempt.ended.wait()
-            except TimeoutError:
-                return None
-        if attempt_id in self._obituaries:
-            return self._obituaries[attempt_id]
-        raise JobNotFoundError(f"host {self._spec.worker_id} knows no attempt {attempt_id}")
+        return await self.roster.obituary(attempt_id, wait_s)
 
     async def set_blocked(self, attempt_id: AttemptId, blocked: bool) -> None:
-        """See `AgentApi.set_blocked`. Counted: several threads of an attempt may wait."""
-        attempt = self._attempts.get(attempt_id)
-        if attempt is not None:
-            attempt.waits_for_others += 1 if blocked else -1
-            self._changed.set()
+        """See `AgentApi.set_blocked`."""
+        self.roster.set_blocked(attempt_id, blocked)
 
 
 def _told_below(name: str, exc: BaseException) -> None:
     """Half of a conversation failed, and raises where the other half ends too."""
-
-
-def _stopped(spec: AttemptSpec | None) -> DeathCause:
-    order = spec.stop if spec is not None else None
-    if order is None:
-        return DeathCause(DeathKind.STOPPED, "it was stopped")
-    preempted = order.kind is StopKind.PREEMPT
-    return DeathCause(DeathKind.PREEMPTED if preempted else DeathKind.STOPPED, order.reason)
-
-
-def _is_host_fault(exc: Exception) -> bool:
-    """Whether an attempt could not be started for reasons that are this host's."""
-    return isinstance(exc, TimeoutError) or (isinstance(exc, OSError) and exc.errno in HOST_ERRORS)
 
 
 def _is_refusal(exc: BaseException | None) -> bool:
@@ -652,20 +342,6 @@ def _is_refusal(exc: BaseException | None) -> bool:
             return True
         exc = exc.__cause__
     return False
-
-
-def _task_command(run_dir: Path) -> tuple[str, ...]:
-    return (sys.executable, "-m", "fray.cluster.worker.task", str(run_dir))
-
-
-def _existing(*paths: str | None) -> str | None:
-    """The first of some directories that exists on this host."""
-    return next((p for p in paths if p and os.path.isdir(p)), None)
-
-
-def _file_name(attempt_id: AttemptId) -> str:
-    """An attempt's id as one path component: slashes would be directories."""
-    return attempt_id.replace("/", "_").replace("#", "-")
 
 
 __all__ = ["Agent"]

@@ -89,7 +89,7 @@ def death_cause(ending: Ending) -> DeathCause | None:
         message = f"killed by {signal_name(ending.signal)}{f' ({hint})' if hint else ''}"
         return _cause(DeathKind.SIGNAL, message, ending)
     if ending.exit_code is not None:
-        return _cause(DeathKind.APP_ERROR, _code_message(ending.exit_code), ending)
+        return _cause(DeathKind.APP_ERROR, code_message(ending.exit_code), ending)
     return _cause(DeathKind.UNKNOWN, "ended in a way that nobody saw", ending)
 
 
@@ -151,7 +151,12 @@ def _memory_message(ending: Ending) -> str:
     return what + _how(ending)
 
 
-def _code_message(code: int) -> str:
+def code_message(code: int) -> str:
+    """What people are told of an exit code.
+
+    Args:
+        code: Not 0.
+    """
     message = f"exited with code {code}"
     if _SHELL_SIGNAL_BASE < code < _SHELL_SIGNAL_BASE + signals.NSIG:
         message += f", which is how a shell reports {signal_name(code - _SHELL_SIGNAL_BASE)}"
@@ -176,6 +181,7 @@ __all__ = [
     "Ending",
     "OutOfMemory",
     "StopReason",
+    "code_message",
     "death_cause",
     "rebooted",
     "signal_name",

@@ -29,7 +29,7 @@ from fray.cluster.worker.launcher import Exit, Launcher, LaunchSpec, Running, Us
 from fray.cluster.worker.logs import LogWriter
 from fray.cluster.worker.output import routed
 from fray.cluster.worker.stopping import drain_s, read_note
-from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
+from fray.cluster.worker.taskfile import TaskFile, TaskKind, failure_of, write_error
 from fray.errors import ClusterError, DeathCause, DeathKind, JobStopped
 from fray.runtime.blocking import CURRENT_STOP, StopToken
 from fray.runtime.loopthread import on_loop
@@ -184,14 +184,14 @@ class _ThreadAttempt(_Local):
     def _exit(self, exc: SystemExit) -> tuple[int, DeathCause | None]:
         if exc.code in (None, 0):
             return 0, None
-        code = exc.code if isinstance(exc.code, int) else 1
         if not isinstance(exc.code, int):
             print(exc.code)
-        return code, DeathCause(DeathKind.APP_ERROR, f"exited with code {code}", code)
+        return self._failure(exc)
 
     def _failure(self, exc: BaseException) -> tuple[int, DeathCause | None]:
         write_error(self._spec.run_dir, exc)
-        return 1, DeathCause(DeathKind.APP_ERROR, f"{type(exc).__name__}: {exc}", 1)
+        code, message = failure_of(exc)
+        return code, DeathCause(DeathKind.APP_ERROR, message, code)
 
     async def stop(self, grace_s: float | None = None) -> Exit:
         self._token.stop("the job was told to stop")
@@ -243,7 +243,8 @@ class _ActorAttempt(_Local):
             raise
         except BaseException as exc:
             write_error(self._spec.run_dir, exc)
-            self._tell(DeathCause(DeathKind.APP_ERROR, f"{type(exc).__name__}: {exc}", 1))
+            code, message = failure_of(exc)
+            self._tell(DeathCause(DeathKind.APP_ERROR, message, code))
         else:
             self._tell(cause)
 

@@ -7,7 +7,7 @@ takes them between the choice and the task's own bind.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fray.errors import ClusterError
 
@@ -55,6 +55,15 @@ class PortRange:
             self._held[port] = holder
             taken[name] = port
         return taken
+
+    def hold(self, holder: str, ports: Iterable[int]) -> None:
+        """Takes note of ports that a holder has had from before.
+
+        Args:
+            holder: Who has them.
+            ports: Which.
+        """
+        self._held.update(dict.fromkeys(ports, holder))
 
     def release(self, holder: str) -> None:
         """Takes a holder's ports back.

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from fray.cluster.blobs import unpack
 from fray.cluster.worker.stopping import read_note
-from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
+from fray.cluster.worker.taskfile import TaskFile, TaskKind, failure_of, write_error
 from fray.errors import JobStopped, PayloadError
 from fray.runtime.loopthread import new_event_loop
 from fray.runtime.serialization import loads
@@ -130,15 +130,15 @@ def exit_code_of(exc: BaseException, run_dir: Path) -> int:
     if isinstance(exc, SystemExit) and exc.code in (None, 0):
         return 0
     write_error(run_dir, exc)
+    code, _ = failure_of(exc)
     if isinstance(exc, SystemExit):
-        if isinstance(exc.code, int):
-            return exc.code
-        print(exc.code, file=sys.stderr)
+        if not isinstance(exc.code, int):
+            print(exc.code, file=sys.stderr)
     elif isinstance(exc, PayloadError):
         print(f"fray: {exc}", file=sys.stderr)
     else:
         traceback.print_exception(exc)
-    return 1
+    return code
 
 
 def main() -> int:

@@ -7,12 +7,14 @@ jobs that run in threads.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fray.cluster.identity import Identity
+from fray.cluster.worker.exits import code_message
 from fray.runtime.cell_options import MAILBOX_CALLS_MAX, CellOptions
 from fray.runtime.jsoncodec import json_dumps, json_loads
 
@@ -105,6 +107,7 @@ class TaskFile:
         token_file: Where the token for the cluster is.
         isolation: ``process``, or ``thread`` where the local cluster may run it in a thread.
         actor: Of an actor's attempt.
+        ports: Its ports, by what they are for: its agent's successor learns of them here.
     """
 
     kind: TaskKind
@@ -120,6 +123,7 @@ class TaskFile:
     token_file: str
     isolation: str = "process"
     actor: HostedActor | None = None
+    ports: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def identity(self) -> Identity:
         """Who the attempt is towards its cluster."""
@@ -156,11 +160,37 @@ class TaskFile:
         return task, (run_dir / PAYLOAD_FILE).read_bytes()
 
 
+def read_ports(run_dir: Path) -> Mapping[str, int]:
+    """The ports that an attempt was given, by what they are for.
+
+    Args:
+        run_dir: The attempt's.
+
+    Raises:
+        PayloadError: The file makes no sense.
+        OSError: It cannot be read.
+    """
+    return json_loads((run_dir / TASK_FILE).read_bytes(), TaskFile).ports
+
+
 @dataclass(frozen=True, slots=True)
 class TaskError:
     """Why a task failed, in its own words: an exit code tells little."""
 
     message: str
+
+
+def failure_of(exc: BaseException) -> tuple[int, str]:
+    """The exit code of a task that raised, and what people are told; the same wherever it runs.
+
+    Args:
+        exc: What it raised; not ``SystemExit`` of a success.
+    """
+    if isinstance(exc, SystemExit):
+        if isinstance(exc.code, int):
+            return exc.code, code_message(exc.code)
+        return 1, f"{code_message(1)}: {exc.code}"
+    return 1, f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
 
 
 def write_error(run_dir: Path, exc: BaseException) -> None:
@@ -170,7 +200,7 @@ def write_error(run_dir: Path, exc: BaseException) -> None:
         run_dir: The attempt's.
         exc: What the task raised.
     """
-    text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    _, text = failure_of(exc)
     temporary = run_dir / f"{ERROR_FILE}.{os.getpid()}"
     temporary.write_bytes(json_dumps(TaskError(text[:4000])))
     temporary.replace(run_dir / ERROR_FILE)
@@ -196,6 +226,8 @@ __all__ = [
     "TaskError",
     "TaskFile",
     "TaskKind",
+    "failure_of",
     "read_error",
+    "read_ports",
     "write_error",
 ]

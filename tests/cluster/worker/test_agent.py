@@ -187,9 +187,9 @@ async def test_an_attempt_that_is_stopped_while_it_starts_has_its_grace_all_the_
 ) -> None:
     world.launcher.gate.clear()
     job_id = await world.submit("a")
-    await until(lambda: bool(world.agent._attempts))
+    await until(lambda: bool(world.agent.roster.attempts))
     await world.stop(job_id, 30.0)
-    await until(lambda: all(a.stopping for a in world.agent._attempts.values()))
+    await until(lambda: all(a.stopping for a in world.agent.roster.attempts.values()))
     world.launcher.gate.set()
     await until(lambda: bool(world.launcher.launched and world.launcher.launched[0].stops))
     (grace_s,) = world.launcher.launched[0].stops
@@ -247,7 +247,7 @@ class AwayOnce:
 async def test_a_job_does_not_fail_because_the_controller_was_away_when_its_code_was_fetched(
     world: World,
 ) -> None:
-    blobs = world.agent._blobs = AwayOnce(b"code")
+    blobs = world.agent.roster._blobs = AwayOnce(b"code")
     job_id = await world.submit("a", Program(blob=digest_of(b"code")))
     await until(lambda: bool(world.launcher.launched))
     assert blobs.asked == 2

@@ -32,6 +32,25 @@ def sleep_in_the_thread(folder: Path) -> None:
         (folder / "cleaned").touch()
 
 
+def end_with(exc: BaseException) -> None:
+    raise exc
+
+
+def test_a_job_that_fails_is_told_of_in_the_same_words_in_a_thread_and_in_a_process() -> None:
+    ends = [SystemExit(3), SystemExit(137), SystemExit("no data"), ValueError("no"), KeyError()]
+    told: list[list[str]] = []
+    for use_processes in (False, True):
+        with LocalCluster(use_processes=use_processes) as cluster:
+            jobs = [
+                cluster.launch(JobRequest("job", Entrypoint.from_callable(end_with, args=(exc,))))
+                for exc in ends
+            ]
+            told.append([info.error_message or "" for info in cluster.wait(jobs)])
+    assert told[0] == told[1]
+    words = ["exited with code 3", "SIGKILL", "code 1: no data", "ValueError: no", "KeyError"]
+    assert [word in message for word, message in zip(words, told[0], strict=True)] == [True] * 5
+
+
 @pytest.mark.parametrize("sleeps", [sleep_on_the_loop, sleep_in_the_thread])
 def test_a_job_that_is_stopped_runs_its_finally_blocks_at_once(
     sleeps: Callable[[Path], object], tmp_path: Path

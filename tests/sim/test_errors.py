@@ -123,7 +123,7 @@ ON_BOTH = pytest.mark.parametrize("method", ["fail", "fail_on_a_thread"])
 async def test_whatever_a_method_raises_is_told_whole_and_the_actor_lives_on(
     failing, method, how, kind, told
 ):
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is looked at
+    with pytest.raises(Exception) as caught:
         await getattr(failing, method).remote(how)
     assert type(caught.value) is kind
     account = fray.remote_error(caught.value)

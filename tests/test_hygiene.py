@@ -140,6 +140,17 @@ def test_no_test_sleeps_where_it_could_wait_for_a_condition() -> None:
     ] == []
 
 
+def test_every_test_that_the_documentation_names_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/testing.md").read_text())
+    assert named
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if not re.search(rf"def {name}\(", (ROOT / path).read_text())
+    ]
+    assert missing == []
+
+
 @pytest.mark.parametrize(
     ("code", "found"),
     [

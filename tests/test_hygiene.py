@@ -82,6 +82,24 @@ def swallows_everything(tree: ast.AST) -> Iterator[int]:
             yield node.lineno
 
 
+def waits_for_a_while(tree: ast.AST) -> Iterator[int]:
+    """Lines of tests that sleep and hope, where they could wait for a condition.
+
+    Sleeping between two looks at a condition is fine, and so is what a test has others run.
+    """
+    for test in ast.walk(tree):
+        if not isinstance(test, ast.FunctionDef) or not test.name.startswith("test_"):
+            continue
+        todo: list[ast.AST] = list(test.body)
+        while todo:
+            node = todo.pop()
+            if isinstance(node, ast.While | ast.For | ast.FunctionDef | ast.Lambda):
+                continue
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep":
+                yield node.lineno
+            todo.extend(ast.iter_child_nodes(node))
+
+
 def test_no_file_names_a_path_of_one_machine() -> None:
     here = re.compile(rf"(?<![\w.~}}/-]){re.escape(str(ROOT))}(?![\w-])")
     assert matches(MACHINE_PATH) + matches(here) == []
@@ -114,6 +132,36 @@ def test_no_exception_is_swallowed() -> None:
 
 def test_no_lock_file_of_one_resolver_is_tracked() -> None:
     assert [name for name in tracked() if PurePosixPath(name).name == "uv.lock"] == []
+
+
+def test_no_test_sleeps_where_it_could_wait_for_a_condition() -> None:
+    assert [
+        f"{name}:{line}" for name, tree in modules("tests") for line in waits_for_a_while(tree)
+    ] == []
+
+
+def test_every_test_that_the_documentation_names_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/testing.md").read_text())
+    assert named
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if not re.search(rf"def {name}\(", (ROOT / path).read_text())
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("def test_x():\n time.sleep(1)\n assert f()", True),
+        ("def test_x():\n with g():\n  time.sleep(0.1)", True),
+        ("def test_x():\n while not f():\n  time.sleep(0.01)", False),
+        ("def test_x():\n def job():\n  time.sleep(9)\n run(job)", False),
+    ],
+)
+def test_sleep_rule_tells_hoping_from_waiting(code: str, found: bool) -> None:
+    assert bool(list(waits_for_a_while(ast.parse(code)))) is found
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from fray.actor.directory import Departure
-from fray.errors import FrayError
+from fray.errors import CallError, FrayError
+from fray.runtime.activity import ask_activity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,21 @@ RESULT_GRACE_S = 1.0
 """From the news that an actor is gone to the end of its calls: their results may be on the way."""
 
 
+BUSY_AFTER_S = 10.0
+"""From when on it is said, at level INFO, what an actor is busy with whose calls are awaited; then
+each time that this has doubled."""
+
+
+class _Awaited:
+    """An actor to which calls have been in flight at every look."""
+
+    __slots__ = ("report_after_s", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.report_after_s = BUSY_AFTER_S
+
+
 class CallWatch:
     """Watches over the calls in flight of a system. On its loop only.
 
@@ -49,6 +65,7 @@ class CallWatch:
     def __init__(self, system: ActorSystem) -> None:
         self.active = False
         self._system = system
+        self._awaited: dict[str, _Awaited] = {}
 
     def begin(self) -> None:
         """Watches until there is nothing more to watch."""
@@ -64,9 +81,34 @@ class CallWatch:
                 routes = [route for route in self._system.routes() if route.in_flight]
                 if not routes:
                     return
+                self._report_busy(routes)
                 await self._look(self._elsewhere(routes))
         finally:
             self.active = False
+            self._awaited.clear()
+
+    def _report_busy(self, routes: list[Route]) -> None:
+        """Says what those are doing who have long been waited for, at growing intervals."""
+        now = self._system.process.clock.monotonic()
+        awaited = {e.target: (e, route) for route in routes for e in route.awaited_endpoints()}
+        self._awaited = {target: self._awaited.get(target) or _Awaited(now) for target in awaited}
+        for target, (endpoint, route) in awaited.items():
+            known = self._awaited[target]
+            if now - known.since >= known.report_after_s and route.watched:
+                known.report_after_s *= 2
+                self._system.spawn(self._report(endpoint, route), f"ask what {route.label} does")
+
+    async def _report(self, endpoint: Endpoint, route: Route) -> None:
+        process = self._system.process
+        try:
+            told = await ask_activity(
+                process, endpoint.process_id, endpoint.address, endpoint.actor_id
+            )
+        except (TimeoutError, CallError) as exc:  # whether it lives is asked elsewhere
+            log.info("calls to %s are waiting; what it does is not known: %s", route.label, exc)
+        else:
+            if told is not None and told.busy_s >= BUSY_AFTER_S:
+                log.info("calls to %s are waiting: it is %s", route.label, told)
 
     def link_stopped(self, peer: Peer) -> None:
         """A link was lost, which may come back: asks whether the other side lives.

@@ -12,6 +12,7 @@ from fray.cli.options import ActorArgument, Cluster, ClusterName, Json, require_
 if TYPE_CHECKING:
     from fray.cli.actorlist import ActorRow
     from fray.cluster.client import AsyncFrayCluster
+    from fray.runtime.activity import ActorActivity
 
 app = typer.Typer(help="Look at actors, and stop them.")
 
@@ -89,14 +90,17 @@ def show_actor(
     async def show() -> None:
         async with connection(place) as connected:
             row = find_actor(actor, await ask_actors(connected, namespace))
+            activity = await _ask_activity(connected, row)
         if as_json:
-            print_json(actor_json(row))
+            does = None if isinstance(activity, str) else activity
+            print_json(actor_json(row) | {"activity": does})
             return
         facts = [
             ("actor", Cell(row.actor_id, "bold")),
             ("names", Cell(", ".join(row.names))),
             ("namespace", Cell(row.namespace)),
             ("status", Cell(row.status)),
+            ("does", Cell(str(activity))),
             ("address", Cell(row.address)),
             ("job", Cell(row.job_id)),
             ("error", Cell(row.error.strip(), "red")),
@@ -140,6 +144,24 @@ def stop_actor(
         print_json({"actor": actor, "stopped": stopped})
     else:
         print_line(f"{actor}: {'stopped' if stopped else 'had already ended'}")
+
+
+async def _ask_activity(cluster: AsyncFrayCluster, row: ActorRow) -> ActorActivity | str:
+    """What its own process says that an actor does; else why it does not say."""
+    from fray.errors import CallError
+    from fray.runtime.activity import ask_activity
+
+    if not row.address:
+        return ""
+    process = cluster.system.process
+    try:
+        told = await ask_activity(process, "", row.address, row.actor_id)
+    except TimeoutError as exc:
+        alive = "its cluster says that it runs: its event loop is blocked, or it is cut off"
+        return f"not known: {exc}; {alive}"
+    except CallError as exc:
+        return f"not known: {exc}"
+    return told or "not there any more"
 
 
 async def _stop_one(cluster: AsyncFrayCluster, row: ActorRow, grace_s: float) -> bool:

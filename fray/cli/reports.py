@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fray.cluster.types import JobStatus
+from fray.runtime.clock import duration
 
 if TYPE_CHECKING:
     from fray.cluster.control import HostReport, JobReport, TaskReport
@@ -66,22 +67,6 @@ class Table:
 
 
 # ---- amounts of time
-
-
-def duration(seconds: float) -> str:
-    """A time span for people, as in ``3m05s``.
-
-    Args:
-        seconds: Below 0 counts as 0: clocks of two machines differ.
-    """
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
 
 
 def run_time(report: JobReport, now: float) -> str:
@@ -368,7 +353,6 @@ __all__ = [
     "Cell",
     "Table",
     "counts_line",
-    "duration",
     "host_json",
     "host_table",
     "job_counts",

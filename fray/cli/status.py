@@ -110,7 +110,8 @@ def status_lines(
         jobs: All jobs.
         now: Seconds since 1970.
     """
-    from fray.cli.reports import Cell, counts_line, duration, job_counts
+    from fray.cli.reports import Cell, counts_line, job_counts
+    from fray.runtime.clock import duration
 
     called = f"cluster {name}" if name else "cluster"
     process = ""

@@ -6,8 +6,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from fray.cli.output import console_of, json_line, note, print_line
-from fray.cli.reports import duration, job_json, reason_of, run_time, shortened
+from fray.cli.reports import job_json, reason_of, run_time, shortened
 from fray.cluster.types import JobStatus
+from fray.runtime.clock import duration
 
 if TYPE_CHECKING:
     from rich.status import Status

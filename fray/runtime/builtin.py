@@ -7,10 +7,10 @@ nobody can ask about, or end, another's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from fray.errors import CallError, Started, UnknownMethodError
+from fray.runtime.activity import RUNTIME, ActorActivity, activity_of
 from fray.runtime.calls import OutgoingCall
 from fray.runtime.cycles import Probe
 from fray.runtime.error_envelope import encode_error
@@ -22,34 +22,6 @@ if TYPE_CHECKING:
     from fray.runtime.calls import CallSink, Invocation
     from fray.runtime.cell import Cell
     from fray.runtime.cycles import Cycles
-
-RUNTIME = "fray:runtime"
-"""The target of a process's own answers: no actor's, since their ids have no colon."""
-
-
-@dataclass(frozen=True, slots=True)
-class ActorActivity:
-    """What an actor does at a moment.
-
-    Attributes:
-        target: Which incarnation.
-        label: Its name, for people.
-        state: Of its life, see `CellState`.
-        waiting: Calls that wait for their turn.
-        running: Calls that run.
-        busy_in: The method that has run longest; empty for none.
-        busy_s: For how long.
-        awaits: The calls of others that this method waits for.
-    """
-
-    target: str
-    label: str
-    state: str
-    waiting: int
-    running: int
-    busy_in: str = ""
-    busy_s: float = 0.0
-    awaits: tuple[str, ...] = ()
 
 
 class Served(Protocol):
@@ -124,28 +96,9 @@ class Builtin:
             cell.break_cycle(invocation, chain)
 
     def _activity(self, link: Served, payload: Payload) -> list[ActorActivity]:
-        (target,) = json_loads(payload.data, tuple[str], what="a target")
-        return [activity_of(cell) for cell in self._cells.values() if cell.target == target]
-
-
-def activity_of(cell: Cell) -> ActorActivity:
-    """What an actor does now.
-
-    Args:
-        cell: The actor.
-    """
-    told = cell.statistics()
-    method, busy_s = told.busy_in or ("", 0.0)
-    return ActorActivity(
-        cell.target,
-        cell.label,
-        told.state.value,
-        told.waiting,
-        told.running,
-        method,
-        busy_s,
-        cell.awaits(),
-    )
+        (actor_id,) = json_loads(payload.data, tuple[str], what="an actor's id")
+        cells = self._cells.values()
+        return [activity_of(cell) for cell in cells if cell.target.startswith(f"{actor_id}/")]
 
 
 def question(method: str, *args: Any, sink: CallSink | None = None) -> OutgoingCall:
@@ -182,4 +135,4 @@ class _Nobody:
 _NOBODY = cast("CallSink", _Nobody())
 
 
-__all__ = ["RUNTIME", "ActorActivity", "Builtin", "activity_of", "question"]
+__all__ = ["Builtin", "Served", "question"]

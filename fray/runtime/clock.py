@@ -74,4 +74,20 @@ class SystemClock:
         return self._secrets.randbytes(nbytes).hex()
 
 
-__all__ = ["Clock", "SystemClock"]
+def duration(seconds: float) -> str:
+    """A time span for people, as in ``3m05s``.
+
+    Args:
+        seconds: Below 0 counts as 0: clocks of two machines differ.
+    """
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+
+
+__all__ = ["Clock", "SystemClock", "duration"]

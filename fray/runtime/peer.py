@@ -30,7 +30,8 @@ from fray.errors import (
     RemoteProtocolError,
     Started,
 )
-from fray.runtime.builtin import RUNTIME, question
+from fray.runtime.activity import RUNTIME
+from fray.runtime.builtin import question
 from fray.runtime.callcontext import NO_CONTEXT, CallContext
 from fray.runtime.calls import Invocation, OutgoingCall
 from fray.runtime.connection import Connection, ConnectionState

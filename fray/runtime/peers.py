@@ -221,7 +221,8 @@ class Peers:
             raise
         else:
             self._end_dial(dial)
-            for target, call in dial.waiting:
+            while dial.waiting:  # nothing of them is kept: whoever dialled may be remembered
+                target, call = dial.waiting.popleft()
                 if call.done:
                     continue
                 if dial.process_id and peer.process_id != dial.process_id:

@@ -26,8 +26,9 @@ from fray.errors import (
     Started,
 )
 from fray.ids import ProcessId
+from fray.runtime.activity import RUNTIME
 from fray.runtime.blocking import check_stopped, wait
-from fray.runtime.builtin import RUNTIME, Builtin
+from fray.runtime.builtin import Builtin
 from fray.runtime.calls import Invocation, OutgoingCall
 from fray.runtime.cell import Cell, CellOptions
 from fray.runtime.cycles import Cycles

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 import fray
 from fray.errors import CallCycle
 from fray.runtime.waits import holds_up
+
+BOTH = threading.Barrier(2)
 
 
 @fray.actor
@@ -21,6 +24,10 @@ class Plain:
 
     def call_all(self) -> list[str]:
         return fray.gather(self.other.name.remote(), self.other.call.remote(1)).result()
+
+    def call_when_both_are_here(self) -> str:
+        BOTH.wait(20)
+        return self.other.name()
 
     def name(self) -> str:
         return "plain"
@@ -55,6 +62,19 @@ async def test_a_plain_method_that_blocks_for_its_own_caller_is_told(cluster):
 async def test_plain_methods_of_reentrant_actors_call_back_as_deep_as_they_like(cluster):
     one, _ = await ring(PlainReentrant)
     assert await one.call.remote(7) == "reached"
+
+
+async def test_of_plain_calls_that_cross_one_is_taken_out(cluster):
+    one, other = await ring(Plain)
+    calls = [each.call_when_both_are_here.remote() for each in (one, other)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert sorted(type(each).__name__ for each in outcomes) == ["CallCycle", "str"]
+
+
+async def test_plain_calls_that_cross_at_reentrant_actors_both_go_on(cluster):
+    one, other = await ring(PlainReentrant)
+    calls = [each.call_when_both_are_here.remote() for each in (one, other)]
+    assert await asyncio.gather(*calls) == ["plain", "plain"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from fray.cli.errors import Failure
 from fray.cli.reports import (
     Table,
     counts_line,
-    duration,
     host_json,
     host_table,
     job_counts,
@@ -28,6 +27,7 @@ from fray.cli.status import status_json, status_lines
 from fray.cluster.control import NamedEndpoint, TaskReport
 from fray.cluster.home import Daemon
 from fray.cluster.types import JobStatus
+from fray.runtime.clock import duration
 
 from .samples import NOW, attempt, host, job
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -408,7 +409,11 @@ def test_actors_are_listed_shown_and_stopped(fray: Fray) -> None:
     assert (row["names"], row["status"], row["namespace"]) == (["counter"], "running", "zoo")
     assert row["made_by_cluster"]
     assert "counter" in fray("actor", "list").stdout
-    assert row["actor_id"] in fray("actor", "show", "counter", "--namespace", "zoo").stdout
+    shown = fray("actor", "show", "counter", "--namespace", "zoo").stdout
+    assert row["actor_id"] in shown
+    assert re.search(r"does +idle", shown)
+    told = fray.json("actor", "show", "counter", "--namespace", "zoo")
+    assert (told["activity"]["state"], told["activity"]["waiting"]) == ("running", 0)
     assert fray("actor", "stop", "counter").stdout == "counter: stopped\n"
     assert fray.json("actor", "list", "--namespace", "zoo") == []
     (fray.folder / "go").touch()

@@ -198,6 +198,17 @@ async def test_a_cancelled_plain_method_that_goes_on_keeps_its_turn(host: Hostin
     assert cell.instance.log == ["+a", "-a", "b"]
 
 
+async def test_async_methods_beside_plain_ones_change_nothing_about_who_runs_when(host: Hosting):
+    cell = await host()
+    plain, other = call(cell, "hold", "a"), call(cell, "quick_async", "b")
+    await entered(cell)
+    assert await ask(cell, "large", b"") == 0  # the loop has come round
+    assert cell.instance.log == ["+a"]  # whichever kind it is, one call runs at a time
+    cell.instance.gate.set()
+    assert (await plain.ended, await other.ended) == ("a", "b")
+    assert cell.instance.log == ["+a", "-a", "b"]
+
+
 async def test_a_plain_call_that_the_thread_has_not_begun_can_be_cancelled(host: Hosting):
     cell = await host()
     call(cell, "hold", "a")

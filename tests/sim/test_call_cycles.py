@@ -251,7 +251,7 @@ def test_a_call_back_to_a_concurrent_method_or_a_free_place_is_no_cycle():
         assert await a.call.remote("health") == "well"
         assert await b.call.remote("note") == "here"
 
-    on_hosts(scenario, fray.actor(Open), fray.actor(max_concurrency=2)(Open))
+    on_hosts(scenario, fray.actor(Open), Open.options(max_concurrency=2))
 
 
 def test_a_wait_that_is_given_up_leaves_no_cycle_behind():
@@ -262,3 +262,44 @@ def test_a_wait_that_is_given_up_leaves_no_cycle_behind():
         assert isinstance(outcomes[1], TimeoutError)
 
     on_hosts(scenario, Node, Node)
+
+
+def test_an_actor_with_several_places_is_not_held_up_by_one_of_its_calls():
+    class Busy(Node):
+        async def ask(self, delay_s: float) -> str:
+            await asyncio.sleep(delay_s)
+            return await self.others[0].note.remote("asked")
+
+        async def nap(self, delay_s: float) -> str:
+            await asyncio.sleep(delay_s)
+            return "slept"
+
+    async def scenario(cluster, a, b):
+        calls = [a.ask.remote(0.2), b.ask.remote(0.2), b.nap.remote(5)]
+        assert await asyncio.gather(*calls) == ["asked", "asked", "slept"]
+
+    on_hosts(scenario, fray.actor(Busy), Busy.options(max_concurrency=2))
+
+
+def test_what_was_true_only_at_different_moments_is_no_cycle():
+    """The second gives up while the question is on its way to the third, which then awaits."""
+
+    class Slow(Node):
+        async def call(self, before_s: float, timeout: float | None = None, after_s: float = 0):
+            await asyncio.sleep(before_s)
+            try:
+                return await self.others[0].note.options(timeout=timeout).remote("called")
+            except fray.DeadlineExceeded:
+                await asyncio.sleep(after_s)
+                return "gave up"
+
+    async def scenario(cluster, a, b, c):
+        hosts = [cluster.host_of(node).name for node in (a, b, c)]
+        for node in (a, b, c):
+            assert await node.call.remote(0) == "called"  # their links are open
+        cluster.sim.delay(hosts[1], hosts[2], 3.0, 3.0)
+        calls = [c.call.remote(4), b.call.remote(0.2, 2.5, 5), a.call.remote(0.2)]
+        assert await asyncio.gather(*calls) == ["called", "gave up", "called"]
+
+    slow = fray.actor(Slow)
+    on_hosts(scenario, slow, slow, slow, seeds=MANY)

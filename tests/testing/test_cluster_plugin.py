@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from .test_plugin import MODES, OURS
 
-if TYPE_CHECKING:
-    import pytest
-
 pytest_plugins = ["pytester"]
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 FAILING = """
     import fray
@@ -31,8 +29,10 @@ FAILING = """
 """
 
 
-def test_what_the_guide_shows_runs_as_written(pytester: pytest.Pytester):
-    blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+@pytest.mark.parametrize("guide", ["testing.md", "calls.md"])
+def test_what_the_guides_show_runs_as_written(pytester: pytest.Pytester, guide: str):
+    text = (DOCS / guide).read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     code = "\n\n".join(blocks)
     pytester.makepyfile(test_guide=code)
     tests = len(re.findall(r"^(?:async )?def test_", code, re.MULTILINE))

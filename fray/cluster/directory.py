@@ -61,9 +61,6 @@ RENEW_S = 5.0
 """How often a process renews its names, all in one call; at once where the link to the controller
 was lost, for a controller that was started again knows no names."""
 
-PREEMPTIONS_MAX = 100
-"""So often an actor without a supervisor loses its host before it is given up."""
-
 STOP_S_MAX = 30 * 24 * 3600.0
 """An actor that may take as long as it likes to stop is killed after a month."""
 
@@ -265,7 +262,7 @@ class ClusterDirectory:
             program=Program(blob=await self._blobs.put(pack(spec.payload))),
             resources=resources_of(options),
             max_retries_failure=UNLIMITED if spec.supervised else options.max_restarts,
-            max_retries_preemption=UNLIMITED if spec.supervised else PREEMPTIONS_MAX,
+            max_retries_preemption=UNLIMITED if spec.supervised else options.max_preemptions,
             parent=JobId(me.job_id) if me.is_task else None,
             detached=options.lifetime == "detached",
             actor=ActorRole(

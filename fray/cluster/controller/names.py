@@ -18,6 +18,7 @@ from fray.cluster.controller.departures import Departures
 from fray.cluster.controller.events import AttemptChanged, Event
 from fray.cluster.controller.lives import Lives, death_of
 from fray.cluster.controller.records import Hold
+from fray.cluster.scheduling.view import TaskKey
 from fray.errors import (
     ActorDied,
     ActorNotFoundError,
@@ -26,7 +27,7 @@ from fray.errors import (
     NameTakenError,
     Started,
 )
-from fray.ids import ActorId, AttemptId, Namespace, ProcessId
+from fray.ids import ActorId, AttemptId, JobId, Namespace, ProcessId
 from fray.runtime.leases import Change, Entry, Epoch, NameTable, Reason, Refused, Registration
 from fray.runtime.signal import Signal
 
@@ -91,6 +92,11 @@ class Names:
     async def register(self, claim: NameClaim) -> None:
         """See `NamesApi.register`."""
         self._refuse_promised(claim)
+        if self._is_over(claim.endpoint):
+            raise NameTakenError(
+                f"{claim.name!r} cannot be registered: attempt {claim.endpoint.attempt_id}, which "
+                "asks for it, was given up, and may have a successor"
+            )
         previous = HELD_BEFORE if self._was_its_own(claim) else None
         while (refused := self._register(claim, previous)) is not None:
             if refused.retry_at is None:
@@ -102,7 +108,8 @@ class Names:
         """See `NamesApi.renew`."""
         for claim in claims:
             # Where it has a successor by now, that it lost is told when it is called.
-            self._register(claim, HELD_BEFORE)
+            if not self._is_over(claim.endpoint):
+                self._register(claim, HELD_BEFORE)
 
     async def unregister(self, namespace: str, name: str, actor_id: str) -> None:
         """See `NamesApi.unregister`."""
@@ -208,6 +215,15 @@ class Names:
             for epoch, endpoint in self._endpoints.items()
             if endpoint.attempt_id and AttemptId(endpoint.attempt_id) in living
         ]
+
+    def _is_over(self, endpoint: Endpoint) -> bool:
+        """Whether who claims a name is an attempt that was given up, back from the dead."""
+        attempt_id = endpoint.attempt_id
+        job_id, _, index = attempt_id.rpartition("#")[0].rpartition("/")
+        if not index.isdecimal():
+            return False
+        task = self._book.ledger.tables.tasks.get(TaskKey(JobId(job_id), int(index)))
+        return task is not None and task.live != attempt_id
 
     def _was_its_own(self, claim: NameClaim) -> bool:
         """Whether nobody else can have had a name in the time before this controller's start."""

@@ -510,6 +510,8 @@ class Agent:
             token_file=self._token_file,
             isolation=job.hints.get("isolation", "process"),
             actor=actor,
+            lease_path=str(self._lease.path),
+            lease_s=self._lease_s + SUPERVISOR_MARGIN_S,
         )
 
     def _environment(
@@ -533,6 +535,8 @@ class Agent:
         variables = attempt_environment(identity, user=user)
         variables["FRAY_AGENT_ADDRESS"] = self._spec.address
         variables["FRAY_USER"] = job.user
+        variables["FRAY_LEASE_FILE"] = str(self._lease.path)
+        variables["FRAY_LEASE_S"] = str(self._lease_s + SUPERVISOR_MARGIN_S)
         variables.setdefault("PYTHONUNBUFFERED", "1")  # a log that is followed shows each line
         paths = json_loads(job.hints.get("sys_path", "[]").encode(), list[str])
         extra = [p for p in paths if os.path.isdir(p)]

@@ -101,6 +101,8 @@ class TaskFile:
         token_file: Where the token for the cluster is.
         isolation: ``process``, or ``thread`` where the local cluster may run it in a thread.
         actor: Of an actor's attempt.
+        lease_path: The file of its host's lease.
+        lease_s: For how long that counts after it was renewed, in seconds.
     """
 
     kind: TaskKind
@@ -116,6 +118,8 @@ class TaskFile:
     token_file: str
     isolation: str = "process"
     actor: HostedActor | None = None
+    lease_path: str = ""
+    lease_s: float = 0.0
 
     def identity(self) -> Identity:
         """Who the attempt is towards its cluster."""
@@ -127,6 +131,9 @@ class TaskFile:
             incarnation=self.number + 1,
             task_index=self.task_index,
             agent_address=self.agent_address,
+            # In a thread it stands still, and goes on, together with its agent and controller.
+            lease_path="" if self.isolation == "thread" else self.lease_path,
+            lease_s=self.lease_s,
         )
 
     def write(self, run_dir: Path, payload: bytes) -> None:

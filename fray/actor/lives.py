@@ -148,6 +148,10 @@ class Lives:
 
     def _hear(self, lives: Sequence[Life]) -> None:
         for life in lives:
+            gone = [f"{life.actor_id}/{ended.incarnation}" for ended in life.ends]
+            for route in self._system.routes():
+                for target in gone:
+                    route.avoid(target)  # whoever is told of an end does not call the dead
             for following in list(self._following):
                 if following.seen.actor_id == life.actor_id:
                     if life.over is not None:

@@ -54,6 +54,8 @@ class ActorOptions:
         tpu: TPU type it needs, such as ``"v5litepod-4"``.
         resources: A ``ResourceConfig``, instead of the four above.
         max_restarts: How often it is restarted after a failure, ≥ 0; -1 for always.
+        max_preemptions: How often it is restarted after it was preempted or lost its host, which
+            are nobody's fault and count apart, ≥ 0; -1 for always.
         max_concurrency: Calls that may run at once, ≥ 1.
         mailbox_calls_max: Calls that may wait; None for the default.
         thread_affinity: Run every plain method on the same thread.
@@ -74,6 +76,7 @@ class ActorOptions:
     tpu: str | None = None
     resources: Any = None
     max_restarts: int = 0
+    max_preemptions: int = 100
     max_concurrency: int = 1
     mailbox_calls_max: int | None = None
     thread_affinity: bool = False
@@ -117,7 +120,12 @@ class ActorOptions:
                 raise TypeError(f"{field} is a number, not {value!r}")
             if not math.isfinite(value) or value < 0:
                 raise ValueError(f"{field} must be 0 or more, not {value}")
-        least_of = {"max_restarts": -1, "max_concurrency": 1, "mailbox_calls_max": 1}
+        least_of = {
+            "max_restarts": -1,
+            "max_preemptions": -1,
+            "max_concurrency": 1,
+            "mailbox_calls_max": 1,
+        }
         for field, least in least_of.items():
             value = getattr(self, field)
             if value is None and field == "mailbox_calls_max":

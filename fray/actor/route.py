@@ -239,6 +239,14 @@ class Route:
                 call.cancel()  # what it still says does not count
                 self.failed(future, ActorDied(self.label, departure.cause, started=started))
 
+    def avoid(self, target: str) -> None:
+        """An incarnation is gone: later calls do not go there. Those in flight are `departed`'s.
+
+        Args:
+            target: `Endpoint.target`.
+        """
+        self._targets = [t for t in self._targets if t.endpoint.target != target]
+
     def _forget(self, target: _Target) -> None:
         if target in self._targets:
             self._targets.remove(target)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fray.errors import (
     ActorDied,
+    ClusterClosed,
     ClusterUnavailable,
     DeathCause,
     DeathKind,
@@ -197,7 +198,9 @@ class SupervisedActor:
     async def _quietly(self, work: Awaitable[object], what: str) -> None:
         try:
             await work
-        except FrayError as exc:  # it ends with its supervisor's connection or job at the latest
+        except ClusterClosed:  # it ends with its supervisor's connection
+            pass
+        except FrayError as exc:  # or with its job
             log.warning("could not %s actor %s: %s", what, self.label, exc)
 
     # ---- what is heard of it

@@ -145,7 +145,8 @@ class Supervisor:
         if failure is None:
             return False
         ours = was_ours and isinstance(exc, asyncio.CancelledError)
-        raise _failed(failure, *([] if exc is None or ours else [exc]))
+        failed = _failed(failure, *([] if exc is None or ours else [exc]))
+        raise failed from failed.__cause__
 
     async def start(self) -> None:
         """Starts the children; returns when all run. Once only.
@@ -347,16 +348,11 @@ class Supervisor:
                 failure = tree.failure
                 if failure is None or not isinstance(exc, SupervisorFailed):
                     raise
-                raise _failed(failure) from failure.error
+                failed = _failed(failure)
+                raise failed from failed.__cause__
             tree.stopped.add_done_callback(lambda _: self._ended(give_up))
 
-        try:
-            await self._on_loop(start)
-        except SupervisorFailed:
-            failure = self._failure()
-            if failure is None:
-                raise
-            raise _failed(failure) from None
+        await self._on_loop(start)
 
     def _ended(self, give_up: Callable[[], object]) -> None:
         if self._failure() is not None:

@@ -48,6 +48,7 @@ class ActorSystem:
 
     Attributes:
         lives: The actors whose lives somebody here follows.
+        fence: Says whether what is hosted here was given up; None where it cannot be.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class ActorSystem:
         if self.watch is not None:
             process.peers.on_stopped.append(self.watch.link_stopped)
         self.lives = Lives(self)
+        self.fence: Callable[[], bool] | None = None
 
     def __repr__(self) -> str:
         return f"<ActorSystem {self.process.label} namespace={self.namespace}>"
@@ -291,6 +293,7 @@ class ActorSystem:
             options: How it is run.
         """
         cell = self.process.host(target, label=label, options=options, context=self.context())
+        cell.fence = self.fence
         self._cells[target] = cell
         cell.stopped.add_done_callback(lambda _: self._cells.pop(target, None))
         return cell

@@ -38,6 +38,7 @@ from fray.cluster.types import (
     TaskStatus,
     TpuConfig,
 )
+from fray.cluster.worker.lease import LeaseFence
 from fray.errors import ClusterUnavailable, FrayError, InvalidRequestError
 from fray.ids import AttemptId, JobId, Namespace
 from fray.runtime.jsoncodec import json_dumps
@@ -118,6 +119,8 @@ class AsyncFrayCluster(AsyncCluster):
             job_id=identity.job_id,
             lookup_timeout_s=lookup_timeout_s,
         )
+        if identity.lease_path:
+            system.fence = LeaseFence(Path(identity.lease_path), identity.lease_s, process.clock)
         super().__init__(system)
 
     @property

@@ -163,6 +163,8 @@ def identity_of(
         incarnation=int(environ.get("FRAY_ATTEMPT", "0")) + 1,
         task_index=int(environ.get("FRAY_TASK_INDEX", "0")),
         agent_address=environ.get("FRAY_AGENT_ADDRESS", ""),
+        lease_path=environ.get("FRAY_LEASE_FILE", ""),
+        lease_s=float(environ.get("FRAY_LEASE_S", "0")),
     )
 
 

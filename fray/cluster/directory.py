@@ -39,7 +39,6 @@ from fray.cluster.types import UNLIMITED
 from fray.cluster.worker.stopping import stop_s
 from fray.cluster.worker.taskfile import HostedActor
 from fray.errors import (
-    ActorNotFoundError,
     ClusterError,
     DeathCause,
     FrayError,
@@ -60,9 +59,6 @@ log = logging.getLogger(__name__)
 RENEW_S = 5.0
 """How often a process renews its names, all in one call; at once where the link to the controller
 was lost, for a controller that was started again knows no names."""
-
-PREEMPTIONS_MAX = 100
-"""So often an actor without a supervisor loses its host before it is given up."""
 
 STOP_S_MAX = 30 * 24 * 3600.0
 """An actor that may take as long as it likes to stop is killed after a month."""
@@ -228,30 +224,25 @@ class ClusterDirectory:
 
     async def create(self, spec: ActorSpec) -> str:
         """See `Directory.create`."""
-        options = spec.options
-        if options.get_if_exists and options.name is not None:
-            key = ActorKey(spec.namespace, name=options.name)
+        submission = SubmitJobs(submission_id=spec.actor_id, jobs=(await self._job_of(spec),))
+        while True:
             try:
-                located = await self._names.locate(key, wait_s=0)
-                return located.endpoints[0].actor_id
-            except (ActorNotFoundError, IndexError):
-                pass  # there is none yet
-        job = await self._job_of(spec)
-        submission = SubmitJobs(submission_id=spec.actor_id, jobs=(job,))
-        try:
-            await self._jobs.submit(submission)
-        except NameTakenError:
-            if not options.get_if_exists:
-                raise
-            return await self._winner(spec)  # somebody else was faster
-        return spec.actor_id
+                await self._jobs.submit(submission)
+                return spec.actor_id
+            except NameTakenError:  # for submissions too this is where races are decided
+                if not spec.options.get_if_exists:
+                    raise
+                holder = await self._holder(spec)
+                if holder is not None:
+                    return holder
 
-    async def _winner(self, spec: ActorSpec) -> str:
-        key = ActorKey(spec.namespace, name=spec.label)
-        located = await self._names.locate(key, wait_s=OBITUARY_WAIT_S)
-        if not located.endpoints:
-            raise NameTakenError(f"{spec.label!r} belongs to an actor that is not ready yet")
-        return located.endpoints[0].actor_id
+    async def _holder(self, spec: ActorSpec) -> str | None:
+        """Who has the name that somebody wants, ready or not; None if they have just died."""
+        holders = await self._names.actor_ids(ActorKey(spec.namespace, name=spec.label))
+        if not holders:
+            return None
+        lives = await self._actors.lives([Watched(holders[0])], wait_s=0.0)
+        return None if any(life.over for life in lives) else holders[0]
 
     async def _job_of(self, spec: ActorSpec) -> JobSpec:
         me, options = self._identity, spec.options
@@ -265,7 +256,7 @@ class ClusterDirectory:
             program=Program(blob=await self._blobs.put(pack(spec.payload))),
             resources=resources_of(options),
             max_retries_failure=UNLIMITED if spec.supervised else options.max_restarts,
-            max_retries_preemption=UNLIMITED if spec.supervised else PREEMPTIONS_MAX,
+            max_retries_preemption=UNLIMITED if spec.supervised else options.max_preemptions,
             parent=JobId(me.job_id) if me.is_task else None,
             detached=options.lifetime == "detached",
             actor=ActorRole(

@@ -24,6 +24,8 @@ class Identity:
         incarnation: Of a task: counts its attempts, from 1.
         task_index: Of a task.
         agent_address: The agent of its host; empty for a driver.
+        lease_path: The file of its host's lease; empty where it need not mind that.
+        lease_s: For how long its host's lease counts after it was renewed, in seconds.
     """
 
     user: str
@@ -34,6 +36,8 @@ class Identity:
     incarnation: int = 1
     task_index: int = 0
     agent_address: str = ""
+    lease_path: str = ""
+    lease_s: float = 0.0
 
     @property
     def is_task(self) -> bool:

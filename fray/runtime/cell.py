@@ -85,6 +85,7 @@ class Cell:
     Attributes:
         state: Where it is in its life.
         failure: What it died of by its own fault, once it has; see `fail`.
+        fence: Asked before each call whether the actor was given up; it ends then. May be set.
         stopped: Done once it has ended, with the cause.
     """
 
@@ -103,6 +104,7 @@ class Cell:
         self.options = options or CellOptions()
         self.state = CellState.STARTING
         self.failure: BaseException | None = None
+        self.fence: Callable[[], bool] | None = None
         self.stopped: asyncio.Future[DeathCause] = asyncio.get_running_loop().create_future()
         self._clock = clock
         self._mailbox = Mailbox(
@@ -158,6 +160,8 @@ class Cell:
         Args:
             invocation: The call.
         """
+        if self.fence is not None and self.fence():
+            self.kill(DeathCause(DeathKind.HOST_LOST, "its host was away for too long"))
         self._mailbox.submit(invocation)
 
     def submit_repeatable(self, invocation: Invocation) -> None:

@@ -104,9 +104,16 @@ def _job(tables: Tables, job: Job) -> Iterator[str]:
         ):
             if job.verdict is None and budget != UNLIMITED and spent > budget:
                 yield f"task {task.key} has spent {spent} of {budget} retries and goes on"
+    yield from _parent(tables, job)
+
+
+def _parent(tables: Tables, job: Job) -> Iterator[str]:
+    spec, name = job.spec, f"job {job.spec.job_id}"
     parent = tables.jobs.get(spec.parent) if spec.parent is not None else None
-    if ended or job.verdict or spec.detached or parent is None:
+    if job.status.finished() or job.verdict or spec.detached or parent is None:
         return
+    if spec.actor is not None and spec.actor.owner_attempt in tables.attempts:
+        return  # its supervisor, which is still there, stops it
     if parent.status.finished() or parent.verdict:
         yield f"{name} goes on though its parent {spec.parent} has ended"
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from fray.runtime.clock import Clock
 
 
+NAME_WAIT_S = 20.0
+"""How long a new actor waits for a name whose holder is being stopped."""
+
+
 class Jobs:
     """See `JobsApi`.
 
@@ -44,6 +48,7 @@ class Jobs:
             specs = tuple(self._complete(spec) for spec in submission.jobs)
             submission = dataclasses.replace(submission, jobs=specs)
             for spec in specs:
+                await self._until_free(spec)
                 self._check_name(spec)
             if self._book.ledger.tables.workers:  # without hosts nothing can be said yet
                 self._book.ledger.check_feasible(submission)
@@ -65,12 +70,23 @@ class Jobs:
                 return dataclasses.replace(spec, job_id=job_id)
         raise AssertionError("counting does not end")
 
+    async def _until_free(self, spec: JobSpec) -> None:
+        """Waits while an exclusive name belongs to an actor that is being stopped."""
+        hosted = _hosted(spec)
+        if hosted is None or not hosted.name:
+            return
+
+        def holder_ends() -> bool:
+            rival = self._book.actor_to_be(hosted.namespace, hosted.name)
+            job_id = None if rival is None else self._book.job_of_actor(rival)
+            return job_id is not None and self._book.ledger.job(job_id).verdict is not None
+
+        await self._book.changed.until(lambda: not holder_ends(), NAME_WAIT_S)
+
     def _check_name(self, spec: JobSpec) -> None:
         """Refuses an exclusive name that a living actor has, or will have."""
-        if spec.actor is None:
-            return
-        hosted = json_loads(spec.hints["actor"].encode(), HostedActor)
-        if not hosted.name:
+        hosted = _hosted(spec)
+        if hosted is None or spec.actor is None or not hosted.name:
             return
         rival = self._book.actor_to_be(hosted.namespace, hosted.name)
         if rival is not None and rival != spec.actor.actor_id:
@@ -174,6 +190,12 @@ class Jobs:
     def _agent_address(self, worker_id: WorkerId) -> str:
         worker = self._book.ledger.tables.workers.get(worker_id)
         return worker.spec.address if worker is not None else ""
+
+
+def _hosted(spec: JobSpec) -> HostedActor | None:
+    if spec.actor is None:
+        return None
+    return json_loads(spec.hints["actor"].encode(), HostedActor)
 
 
 def _has_ended(book: Book, job_id: JobId) -> bool:

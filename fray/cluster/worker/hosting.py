@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING
 
 from fray.actor.directory import Endpoint, Registration
 from fray.actor.system import instantiate
 from fray.cluster.blobs import unpack
 from fray.cluster.control import ACTORS_NAMESPACE
-from fray.errors import DeathCause, DeathKind, FrayError
+from fray.errors import ClusterUnavailable, DeathCause, DeathKind, FrayError
 
 if TYPE_CHECKING:
     from fray.actor.system import ActorSystem
     from fray.cluster.worker.taskfile import TaskFile
     from fray.runtime.cell import Cell
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+"""Between two attempts to register while the controller is away."""
 
 SLOT = "@actor"
 """The slot of a task's own actor among the names that the task holds."""
@@ -46,15 +52,26 @@ async def host_actor(system: ActorSystem, task: TaskFile, payload: bytes) -> Cel
     cell = system.host(endpoint.target, actor.label, actor.cell_options())
     try:
         await cell.start(functools.partial(instantiate, unpack(payload)))
-        for namespace, name in ((ACTORS_NAMESPACE, actor.actor_id), (actor.namespace, actor.name)):
+        # Its id comes last: an actor that can be called by its handle has its name.
+        for namespace, name in ((actor.namespace, actor.name), (ACTORS_NAMESPACE, actor.actor_id)):
             if name:
-                await system.directory.register(
-                    Registration(namespace, name, endpoint, exclusive=True, slot=SLOT)
-                )
+                claim = Registration(namespace, name, endpoint, exclusive=True, slot=SLOT)
+                await _register(system, claim)
     except FrayError as exc:
         cell.kill(DeathCause(DeathKind.APP_ERROR, f"it could not be registered: {exc}"))
         raise
     return cell
+
+
+async def _register(system: ActorSystem, claim: Registration) -> None:
+    """Registers, however long the controller is away: that is no failure of the actor's."""
+    while True:
+        try:
+            await system.directory.register(claim)
+            return
+        except ClusterUnavailable as exc:
+            log.info("%s waits for the controller: %s", claim.name, exc)
+            await system.process.clock.sleep(RETRY_S)
 
 
 __all__ = ["host_actor"]

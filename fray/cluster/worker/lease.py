@@ -72,4 +72,35 @@ class HostLease:
             write_lease(str(self.path), self._heard_at)
 
 
-__all__ = ["WRITE_S", "HostLease"]
+class LeaseFence:
+    """Whether the lease of this process's host has run out, as far as the process can tell.
+
+    A host that was suspended comes back, and for a moment all that ran there goes on: long given
+    up, and perhaps with a successor elsewhere. Whoever is called asks here first. It costs a look
+    at the clock, and at the file when what is known of the lease has run out.
+
+    Args:
+        path: The lease's file.
+        lease_s: How long it lasts after the controller was heard, in seconds.
+        clock: The host's.
+    """
+
+    def __init__(self, path: Path, lease_s: float, clock: Clock) -> None:
+        self._path = path
+        self._lease_s = lease_s
+        self._clock = clock
+        self._until = float("-inf")
+
+    def __call__(self) -> bool:
+        """Whether it has."""
+        now = self._clock.monotonic()
+        if now < self._until:
+            return False
+        heard_at = read_lease(str(self._path))
+        if heard_at is None or heard_at > now:  # there is none: nothing is known
+            return False
+        self._until = heard_at + self._lease_s
+        return now >= self._until
+
+
+__all__ = ["WRITE_S", "HostLease", "LeaseFence"]

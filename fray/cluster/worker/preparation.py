@@ -96,24 +96,25 @@ class Preparation:
         job = spec.job
         run_dir = self.run_dir(spec.attempt_id)
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._task_file(spec, ports).write(run_dir, payload)
+        lease_s = times.lease_s + times.supervisor_margin_s
+        self._task_file(spec, ports, lease_s).write(run_dir, payload)
         return LaunchSpec(
             attempt_id=spec.attempt_id,
             argv=job.program.command or _task_command(run_dir),
             run_dir=run_dir,
             log_path=self.log_path(spec.attempt_id),
-            env=self._environment(spec, variables, ports),
+            env=self._environment(spec, variables, ports, lease_s),
             cwd=_existing(job.hints.get("workspace"), job.hints.get("cwd")),
             memory_limit_bytes=None,
             # For the time in which there is no agent, or none that does anything.
             lease_path=self._lease.path,
-            lease_s=times.lease_s + times.supervisor_margin_s,
+            lease_s=lease_s,
             stop_grace_s=times.fence_grace_s,
             # Who gave this host up while it stood still has given the attempt to another.
             start_by=self._lease.heard_at + times.lease_s,
         )
 
-    def _task_file(self, spec: AttemptSpec, ports: Mapping[str, int]) -> TaskFile:
+    def _task_file(self, spec: AttemptSpec, ports: Mapping[str, int], lease_s: float) -> TaskFile:
         job = spec.job
         actor = None
         kind = TaskKind.PROGRAM if job.program.command else TaskKind.FUNCTION
@@ -135,10 +136,12 @@ class Preparation:
             isolation=job.hints.get("isolation", "process"),
             actor=actor,
             ports=ports,
+            lease_path=str(self._lease.path),
+            lease_s=lease_s,
         )
 
     def _environment(
-        self, spec: AttemptSpec, user: Mapping[str, str], ports: Mapping[str, int]
+        self, spec: AttemptSpec, user: Mapping[str, str], ports: Mapping[str, int], lease_s: float
     ) -> dict[str, str]:
         job = spec.job
         identity = TaskIdentity(
@@ -158,6 +161,8 @@ class Preparation:
         variables = attempt_environment(identity, user=user)
         variables["FRAY_AGENT_ADDRESS"] = self._agent_address
         variables["FRAY_USER"] = job.user
+        variables["FRAY_LEASE_FILE"] = str(self._lease.path)
+        variables["FRAY_LEASE_S"] = str(lease_s)
         variables.setdefault("PYTHONUNBUFFERED", "1")  # a log that is followed shows each line
         paths = json_loads(job.hints.get("sys_path", "[]").encode(), list[str])
         extra = [p for p in paths if os.path.isdir(p)]

@@ -108,6 +108,8 @@ class TaskFile:
         isolation: ``process``, or ``thread`` where the local cluster may run it in a thread.
         actor: Of an actor's attempt.
         ports: Its ports, by what they are for: its agent's successor learns of them here.
+        lease_path: The file of its host's lease.
+        lease_s: For how long that counts after it was renewed, in seconds.
     """
 
     kind: TaskKind
@@ -124,6 +126,8 @@ class TaskFile:
     isolation: str = "process"
     actor: HostedActor | None = None
     ports: Mapping[str, int] = field(default_factory=dict[str, int])
+    lease_path: str = ""
+    lease_s: float = 0.0
 
     def identity(self) -> Identity:
         """Who the attempt is towards its cluster."""
@@ -135,6 +139,9 @@ class TaskFile:
             incarnation=self.number + 1,
             task_index=self.task_index,
             agent_address=self.agent_address,
+            # In a thread it stands still, and goes on, together with its agent and controller.
+            lease_path="" if self.isolation == "thread" else self.lease_path,
+            lease_s=self.lease_s,
         )
 
     def write(self, run_dir: Path, payload: bytes) -> None:

@@ -5,7 +5,7 @@ ledger's invariants hold, no task ever has two processes, no gang has processes 
 a ledger that is replayed from its journal is the same ledger.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -24,6 +24,7 @@ from fray.cluster.controller.commands import (
     ApplyPlan,
     Command,
     CordonWorker,
+    EndActor,
     ForgetJobs,
     GroupSpec,
     MarkWorker,
@@ -31,6 +32,8 @@ from fray.cluster.controller.commands import (
     RegisterWorker,
     ReportAttempts,
     SessionEnded,
+    StartActor,
+    StopActor,
     StopJob,
     SubmitJobs,
     UncordonWorker,
@@ -47,7 +50,7 @@ from fray.cluster.devices import ResourceConfig
 from fray.cluster.resources import Resources
 from fray.cluster.scheduling.planner import plan
 from fray.cluster.scheduling.view import SliceMember
-from fray.errors import InvalidRequestError
+from fray.errors import DeathKind, InvalidRequestError
 
 GIB = 1 << 30
 SLICES = [f"{name}-{index}" for name in ("s", "t") for index in range(4)]
@@ -306,6 +309,33 @@ class Histories(RuleBasedStateMachine):
             parent=parent,
             actor=ActorRole(f"actor-{job_id}", session) if session else None,
         )
+
+    @rule(session=st.sampled_from(["d1", "d2"]), data=st.data())
+    def supervised_actor_is_made(self, session, data) -> None:
+        live = [a for a in self.ledger.tables.attempts.values() if a.job_id in self.jobs[-5:]]
+        owner = data.draw(st.sampled_from([None, *sorted(live, key=lambda a: a.attempt_id)]))
+        spec = self.spec("cpu", -1, owner.job_id if owner is not None else None, "")
+        owner_id = owner.attempt_id if owner is not None else ""
+        session = session if owner is None else ""
+        role = ActorRole(f"actor-{spec.job_id}", session, supervised=True, owner_attempt=owner_id)
+        spec = replace(spec, actor=role, max_retries_preemption=-1)
+        self.do(SubmitJobs(f"s-{spec.job_id}", (spec,)))
+
+    @rule(data=st.data(), grace_s=st.sampled_from([0.0, 30.0]))
+    def supervisor_speaks(self, data, grace_s) -> None:
+        jobs = self.ledger.tables.jobs.values()
+        mine = sorted(job.spec.job_id for job in jobs if job.spec.supervised)
+        if not mine:
+            return
+        job_id = data.draw(st.sampled_from(mine))
+        attempts = self.ledger.tasks(job_id)[0].attempts
+        match data.draw(st.integers(0, 5)):
+            case 0:
+                self.do(StopActor(job_id, "restart", grace_s, down=data.draw(st.booleans())))
+            case 1:
+                self.do(EndActor(job_id, DeathKind.SIGNAL, "it was temporary"))
+            case _:
+                self.do(StartActor(job_id, data.draw(st.sampled_from([attempts, attempts - 1]))))
 
     @rule(
         kind=st.sampled_from(sorted(RESOURCES)),

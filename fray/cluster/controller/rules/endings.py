@@ -14,6 +14,9 @@ from fray.errors import DeathCause
 AVOID_MAX = 4
 """Hosts that a task is kept away from; the oldest is forgiven."""
 
+ORPHAN_GRACE_S = 10.0
+"""From the notice to the kill of actors whose supervisor is gone: its successor waits for that."""
+
 _A = AttemptState
 
 FINAL: dict[StopKind | None, dict[AttemptState, AttemptState]] = {
@@ -111,7 +114,7 @@ def _end_supervised(draft: Draft, attempt: Attempt, cause: DeathCause) -> None:
         actor = draft.jobs[job_id].spec.actor
         if actor is not None and actor.owner_attempt == attempt.attempt_id:
             message = f"the process of its supervisor has ended: {cause}"
-            condemn(draft, job_id, JobStatus.STOPPED, message)
+            condemn(draft, job_id, JobStatus.STOPPED, message, grace_s=ORPHAN_GRACE_S)
 
 
 def _remember(

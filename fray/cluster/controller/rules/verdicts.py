@@ -13,7 +13,7 @@ from fray.cluster.controller.records import Verdict
 from fray.cluster.controller.rules.stopping import stop
 from fray.cluster.types import JobStatus
 from fray.errors import DeathKind
-from fray.ids import JobId
+from fray.ids import AttemptId, JobId
 
 
 def condemn(
@@ -84,6 +84,9 @@ def stop_children(draft: Draft) -> None:
     while draft.ending:
         parent = draft.ending.pop(0)
         for child in draft.children_of(parent):
+            actor = draft.jobs[child].spec.actor
+            if actor is not None and draft.attempts.get(AttemptId(actor.owner_attempt)):
+                continue  # its supervisor stops it, in order; what it leaves ends after it
             message = f"the job that launched it, {parent}, has ended"
             condemn(draft, child, JobStatus.STOPPED, message)
 

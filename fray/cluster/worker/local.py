@@ -16,7 +16,6 @@ import ctypes
 import inspect
 import os
 import threading
-import traceback
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,11 +24,13 @@ from fray.actor.current import CURRENT_SYSTEM
 from fray.cluster.base import SyncCluster
 from fray.cluster.blobs import unpack
 from fray.cluster.current import CURRENT_CLUSTER
+from fray.cluster.worker import exits
 from fray.cluster.worker.hosting import host_actor
 from fray.cluster.worker.launcher import Exit, Launcher, LaunchSpec, Running, Usage
 from fray.cluster.worker.logs import LogWriter
 from fray.cluster.worker.output import routed
-from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
+from fray.cluster.worker.task import print_failure
+from fray.cluster.worker.taskfile import TaskFile, TaskKind
 from fray.errors import ClusterError, DeathCause, DeathKind, JobStopped
 from fray.runtime.blocking import CURRENT_STOP, StopToken
 from fray.runtime.serialization import loads
@@ -167,44 +168,31 @@ class _ThreadAttempt(_Local):
 
     def _main(self) -> None:
         log = LogWriter(self._spec.log_path, self._spec.log_bytes_max)
-        outcome: tuple[int, DeathCause | None] = (1, None)
+        cause: DeathCause | None = None
         try:
             with routed(log):
-                outcome = self._call()
-        except JobStopped:  # it came between two lines of ours
-            outcome = (143, None)
+                cause = self._call()
+        except BaseException as exc:  # `JobStopped`, between two lines of ours; or a full disk
+            cause = exits.raised(exc)
         finally:
             log.close()
+            code = 0 if cause is None else cause.exit_code
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                self._loop.call_soon_threadsafe(self.end, *outcome)
+                self._loop.call_soon_threadsafe(self.end, code, cause)
 
-    def _call(self) -> tuple[int, DeathCause | None]:
+    def _call(self) -> DeathCause | None:
         try:
             fn, args, kwargs = loads(unpack(self._payload), what="the entrypoint")
             if inspect.iscoroutinefunction(fn):
                 self._cluster.system.run(lambda: fn(*args, **kwargs))
             else:
                 fn(*args, **kwargs)
-        except JobStopped as exc:
-            return 143, DeathCause(DeathKind.STOPPED, str(exc), 143)
-        except SystemExit as exc:
-            return self._exit(exc)
         except BaseException as exc:
-            traceback.print_exc()
-            return self._failure(exc)
-        return 0, None
-
-    def _exit(self, exc: SystemExit) -> tuple[int, DeathCause | None]:
-        if exc.code in (None, 0):
-            return 0, None
-        code = exc.code if isinstance(exc.code, int) else 1
-        if not isinstance(exc.code, int):
-            print(exc.code)
-        return code, DeathCause(DeathKind.APP_ERROR, f"exited with code {code}", code)
-
-    def _failure(self, exc: BaseException) -> tuple[int, DeathCause | None]:
-        write_error(self._spec.run_dir, exc)
-        return 1, DeathCause(DeathKind.APP_ERROR, f"{type(exc).__name__}: {exc}", 1)
+            cause = exits.raised(exc)
+            if cause is not None and cause.kind is not DeathKind.STOPPED:
+                print_failure(exc)
+            return cause
+        return None
 
     async def stop(self, grace_s: float | None = None) -> Exit:
         self._token.stop("the job was told to stop")
@@ -252,8 +240,7 @@ class _ActorAttempt(_Local):
             self._tell(DeathCause(DeathKind.STOPPED, "its process is shutting down"))
             raise
         except BaseException as exc:
-            write_error(self._spec.run_dir, exc)
-            self._tell(DeathCause(DeathKind.APP_ERROR, f"{type(exc).__name__}: {exc}", 1))
+            self._tell(exits.raised(exc) or DeathCause(DeathKind.STOPPED, "it exited with code 0"))
         else:
             self._tell(cause)
 

@@ -21,8 +21,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fray.cluster.blobs import unpack
+from fray.cluster.worker import exits
 from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
 from fray.errors import DeathCause, DeathKind, JobStopped, PayloadError
+from fray.runtime.guarded import plain_text
 from fray.runtime.loopthread import new_event_loop
 from fray.runtime.serialization import loads
 from fray.runtime.tasks import Scope
@@ -31,9 +33,6 @@ if TYPE_CHECKING:
     from fray.cluster.base import AsyncCluster
 
 STOPPED = "the job was told to stop"
-
-STOPPED_EXIT_CODE = 128 + signal.SIGTERM
-"""What a shell says of a process that SIGTERM ended."""
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
@@ -121,20 +120,28 @@ def exit_code_of(exc: BaseException, run_dir: Path) -> int:
         exc: What it raised.
         run_dir: The attempt's.
     """
-    if isinstance(exc, JobStopped):
-        return STOPPED_EXIT_CODE
-    if isinstance(exc, SystemExit) and exc.code in (None, 0):
+    cause = exits.raised(exc)
+    if cause is None:
         return 0
-    write_error(run_dir, exc)
-    if isinstance(exc, SystemExit):
-        if isinstance(exc.code, int):
-            return exc.code
-        print(exc.code, file=sys.stderr)
-    elif isinstance(exc, PayloadError):
+    if cause.kind is not DeathKind.STOPPED:
+        print_failure(exc)
+        write_error(run_dir, cause.message)
+    assert cause.exit_code is not None
+    return cause.exit_code
+
+
+def print_failure(exc: BaseException) -> None:
+    """Tells whoever reads a task's output what its function raised, as the interpreter would.
+
+    Args:
+        exc: What it raised.
+    """
+    if isinstance(exc, PayloadError):
         print(f"fray: {exc}", file=sys.stderr)
-    else:
+    elif not isinstance(exc, SystemExit):
         traceback.print_exception(exc)
-    return 1
+    elif not isinstance(exc.code, int):
+        print(plain_text(exc.code), file=sys.stderr)
 
 
 def main() -> int:

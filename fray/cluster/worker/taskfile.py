@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fray.cluster.identity import Identity
+from fray.errors import PayloadError
 from fray.runtime.cell_options import MAILBOX_CALLS_MAX, CellOptions
 from fray.runtime.jsoncodec import json_dumps, json_loads
 
@@ -159,16 +160,15 @@ class TaskError:
     message: str
 
 
-def write_error(run_dir: Path, exc: BaseException) -> None:
+def write_error(run_dir: Path, message: str) -> None:
     """Leaves the reason of a failure for the agent.
 
     Args:
         run_dir: The attempt's.
-        exc: What the task raised.
+        message: Why the task failed; text that UTF-8 can carry.
     """
-    text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
     temporary = run_dir / f"{ERROR_FILE}.{os.getpid()}"
-    temporary.write_bytes(json_dumps(TaskError(text[:4000])))
+    temporary.write_bytes(json_dumps(TaskError(message)))
     temporary.replace(run_dir / ERROR_FILE)
 
 
@@ -180,7 +180,7 @@ def read_error(run_dir: Path) -> str:
     """
     try:
         return json_loads((run_dir / ERROR_FILE).read_bytes(), TaskError).message
-    except FileNotFoundError:
+    except (FileNotFoundError, PayloadError):  # there is none, or somebody else wrote there
         return ""
 
 

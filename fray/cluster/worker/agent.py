@@ -44,9 +44,10 @@ from fray.errors import (
     FrayError,
     InvalidRequestError,
     JobNotFoundError,
+    PayloadError,
 )
 from fray.ids import AttemptId
-from fray.runtime.jsoncodec import json_loads
+from fray.runtime.jsoncodec import json_dumps, json_loads
 from fray.runtime.tasks import Scope
 
 if TYPE_CHECKING:
@@ -435,14 +436,26 @@ class Agent:
     def _ended(self, attempt: _Attempt, state: AttemptState, cause: DeathCause | None) -> None:
         attempt.state = state
         attempt.cause = cause
+        self._make_tellable(attempt)
         attempt.ended.set()
         self._ports.release(attempt.attempt_id)
-        self._obituaries[attempt.attempt_id] = cause or DeathCause(
+        self._obituaries[attempt.attempt_id] = attempt.cause or DeathCause(
             DeathKind.STOPPED, "its process has exited"
         )
         while len(self._obituaries) > OBITUARIES_MAX:
             self._obituaries.popitem(last=False)
         self._changed.set()
+
+    def _make_tellable(self, attempt: _Attempt) -> None:
+        """One end that cannot be told must not keep all others from being told, for ever."""
+        try:
+            json_loads(json_dumps(attempt.observed()), ObservedAttempt)
+        except PayloadError as exc:
+            log.error("the end of attempt %s cannot be reported: %s", attempt.attempt_id, exc)
+            attempt.state = AttemptState.FAILED
+            attempt.cause = DeathCause(
+                DeathKind.APP_ERROR, f"it ended in a way that cannot be reported: {exc}"
+            )
 
     async def _prepare(self, attempt: _Attempt, spec: AttemptSpec) -> LaunchSpec:
         """Fetches what the attempt runs, and writes down who it is."""

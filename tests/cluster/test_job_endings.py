@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,15 @@ async def leave_the_loop(code: object) -> None:
 
 def fail(exc: BaseException) -> None:
     raise exc
+
+
+async def go_on(mark: Path) -> None:
+    await asyncio.sleep(0)
+    await asyncio.to_thread(mark.touch)
+
+
+def count() -> Generator[int]:
+    yield 1
 
 
 @pytest.fixture(params=[False, True], ids=["thread", "process"])
@@ -66,3 +77,20 @@ def test_an_exception_is_told_by_its_name_and_text_whatever_that_is(cluster: Loc
     }
     entrypoints = [Entrypoint.from_callable(fail, args=[exc]) for exc in expected]
     assert ends(cluster, *entrypoints) == list(expected.values())
+
+
+def test_a_coroutine_that_a_plain_function_returns_is_run_to_its_end(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    (end,) = ends(cluster, Entrypoint.from_callable(lambda: go_on(mark)))
+    assert end == (JobStatus.SUCCEEDED, None)
+    assert mark.exists()
+
+
+def test_a_generator_that_a_plain_function_returns_is_a_failure(cluster: LocalCluster) -> None:
+    (end,) = ends(cluster, Entrypoint.from_callable(lambda: count()))
+    assert end == failed(
+        "TypeError: the job's function returned a generator (count), of which nothing has run: "
+        "iterate over it in the function"
+    )

@@ -592,3 +592,15 @@ def test_starting_a_cluster_takes_milliseconds():
     for seed in range(5):
         simulate(seed, main)
     assert min(times_s) < 0.05
+
+
+async def test_a_coroutine_that_a_plain_function_returns_is_run(sim_cluster: SimCluster) -> None:
+    await sim_cluster.add_hosts(1)
+
+    async def work() -> None:
+        await asyncio.sleep(3600)
+        print("an hour later")
+
+    job = await sim_cluster.launch(JobRequest("work", Entrypoint.from_callable(lambda: work())))
+    assert (await sim_cluster.wait(job)).status is JobStatus.SUCCEEDED
+    assert [line.text async for line in sim_cluster.logs(job)] == ["an hour later"]

@@ -24,6 +24,7 @@ from fray.actor.current import CURRENT_SYSTEM
 from fray.cluster.base import SyncCluster
 from fray.cluster.blobs import unpack
 from fray.cluster.current import CURRENT_CLUSTER
+from fray.cluster.entrypoint import rest_of
 from fray.cluster.worker import exits
 from fray.cluster.worker.hosting import host_actor
 from fray.cluster.worker.launcher import Exit, Launcher, LaunchSpec, Running, Usage
@@ -186,7 +187,9 @@ class _ThreadAttempt(_Local):
             if inspect.iscoroutinefunction(fn):
                 self._cluster.system.run(lambda: fn(*args, **kwargs))
             else:
-                fn(*args, **kwargs)
+                rest = rest_of(fn(*args, **kwargs))
+                if rest is not None:
+                    self._cluster.system.run(lambda: rest)
         except BaseException as exc:
             cause = exits.raised(exc)
             if cause is not None and cause.kind is not DeathKind.STOPPED:

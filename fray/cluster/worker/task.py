@@ -15,12 +15,14 @@ import inspect
 import signal
 import sys
 import traceback
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fray.cluster.blobs import unpack
+from fray.cluster.entrypoint import rest_of
 from fray.cluster.worker import exits
 from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
 from fray.errors import DeathCause, DeathKind, JobStopped, PayloadError
@@ -46,15 +48,21 @@ def _run_function(payload: bytes) -> None:
     fn, args, kwargs = loads(unpack(payload), what="the entrypoint")
     try:
         if inspect.iscoroutinefunction(fn):
-            with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                runner.run(_run_async(fn, args, kwargs))
+            _run_on_loop(lambda: fn(*args, **kwargs))
         else:
-            fn(*args, **kwargs)
+            rest = rest_of(fn(*args, **kwargs))
+            if rest is not None:
+                _run_on_loop(lambda: rest)
     finally:
         close_connections()
 
 
-async def _run_async(fn: Any, args: Any, kwargs: Any) -> None:
+def _run_on_loop(make: Callable[[], Awaitable[object]]) -> None:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_run_async(make))
+
+
+async def _run_async(make: Callable[[], Awaitable[object]]) -> None:
     from fray.cluster.current import connect
 
     task = asyncio.current_task()
@@ -70,7 +78,7 @@ async def _run_async(fn: Any, args: Any, kwargs: Any) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     try:
         async with connect():
-            await fn(*args, **kwargs)
+            await make()
     except asyncio.CancelledError:
         if stopped:
             raise JobStopped(STOPPED) from None

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import ctypes
 import inspect
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from fray.ids import AttemptId
     from fray.runtime.cell import Cell
     from fray.runtime.clock import Clock
+
+log = logging.getLogger("fray")
 
 T = TypeVar("T")
 
@@ -260,7 +263,12 @@ class _ActorAttempt(_Local):
             if cell is None:
                 return
             if grace_s > 0:
-                await cell.stop(cause, grace_s=grace_s)
+                try:
+                    await cell.stop(cause, grace_s=grace_s)
+                except asyncio.CancelledError:
+                    raise
+                except BaseException as exc:  # the user's own matter: the actor has ended
+                    log.error("what %s does as it stops failed", cell.label, exc_info=exc)
             else:
                 cell.kill(cause)
 

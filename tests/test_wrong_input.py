@@ -92,6 +92,10 @@ def work(x: int = 0) -> None:
     return None
 
 
+def _yielding(self: object) -> Iterator[int]:
+    yield 1
+
+
 def entry(*args: Any) -> Entrypoint:
     return Entrypoint.from_callable(work, args=args)
 
@@ -169,7 +173,27 @@ OPTIONS: dict[str, Case] = {
     "a method that handles have": (
         lambda: fray.actor(type("Car", (), {"stop": lambda self: None})),
         TypeError,
-        r"Car\.stop cannot be an actor's method: handles have a stop of their own; rename it",
+        r"Car\.stop cannot be an actor's method: handles have their own 'stop'; rename it",
+    ),
+    "a stop hook with two arguments": (
+        lambda: fray.actor(type("Car", (), {"on_stop": lambda self, reason, how: None})),
+        TypeError,
+        r"Car\.on_stop\(self, reason, how\) cannot be called by fray: it takes the reason, or ",
+    ),
+    "a start hook with an argument": (
+        lambda: fray.actor(type("Car", (), {"on_start": lambda self, key: None})),
+        TypeError,
+        r"Car\.on_start\(self, key\) cannot be called by fray: it takes no arguments beside self",
+    ),
+    "a hook that is a generator": (
+        lambda: fray.actor(type("Car", (), {"on_start": _yielding})),
+        TypeError,
+        r"Car\.on_start is a hook, and cannot be a generator: a call would run nothing",
+    ),
+    "a hook that is no method": (
+        lambda: fray.actor(type("Car", (), {"on_stop": 5})),
+        TypeError,
+        r"Car\.on_stop is a hook, which fray calls; it must be a method, not 5",
     ),
     "retries of what may not be repeated": (
         lambda: fray.method(retries=1),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from fray.actor.current import current_system
 from fray.actor.options import ActorOptions
-from fray.runtime.methods import OPTIONS_ATTRIBUTE, RESERVED, MethodOptions
+from fray.runtime.methods import HOOKS, OPTIONS_ATTRIBUTE, RESERVED, MethodOptions, hook_takes
 
 if TYPE_CHECKING:
     from fray.actor.future import ActorFuture
@@ -257,14 +257,17 @@ def _mark(cls: Any, options: ActorOptions) -> Any:
         raise TypeError(f"@actor decorates a class, not {cls!r}")
     taken = sorted(
         name
-        for name in RESERVED - {"on_start", "on_stop"}
+        for name in RESERVED - HOOKS.keys()
         if name in vars(cls) and not hasattr(vars(cls)[name], "__fray__")
     )
     if taken:
         raise TypeError(
-            f"{cls.__name__}.{taken[0]} cannot be an actor's method: handles have a {taken[0]} of "
-            "their own; rename it"
+            f"{cls.__name__}.{taken[0]} cannot be an actor's method: handles have their own "
+            f"{taken[0]!r}; rename it"
         )
+    for hook in HOOKS:
+        if hasattr(cls, hook):
+            hook_takes(cls, hook)  # a wrong one is refused here: as the actor ends nobody looks
     setattr(cls, ACTOR_ATTRIBUTE, options)
     for name, fn in (("remote", _remote), ("options", _options)):
         marked = classmethod(fn)
@@ -292,7 +295,9 @@ def actor(
 ) -> Any:
     """Marks a class as an actor: adds ``Class.remote(...)`` and ``Class.options(...)``.
 
-    The class stays an ordinary class.
+    The class stays an ordinary class. Where it has them, ``on_start(self)`` runs before the first
+    call, and ``on_stop(self)`` or ``on_stop(self, reason)``, with a `DeathCause`, after the last
+    one of an actor that is told to stop; both may be ``async``.
 
     Args:
         name: Exclusive name of its actors; or the class, where used without parentheses.
@@ -302,8 +307,8 @@ def actor(
         **options: The other options, see `ActorOptions`.
 
     Raises:
-        TypeError: There is no such option (the message names the nearest), or what is decorated
-            is not a class.
+        TypeError: There is no such option (the message names the nearest), what is decorated is
+            not a class, or ``on_start`` or ``on_stop`` cannot be called as fray calls them.
         ValueError: A value is out of bounds.
     """
     if callable(name):

@@ -431,11 +431,13 @@ class ActorFuture(Generic[T_co]):
     def _too_late(self) -> None:
         if not self._done:
             sent = self.call is not None and self.call.sent
+            waits_for = self._route.waits_for
+            why = f": {self._route.label} is not ready yet: {waits_for}" if waits_for else ""
             self._drop()
             self.fail(
                 DeadlineExceeded(
                     f"{self.describe()} had no outcome within {self.timeout_s:g} s; the call "
-                    f"{'may have run' if sent else 'was not sent'}",
+                    f"{'may have run' if sent else f'was not sent{why}'}",
                     started=Started.UNKNOWN if sent else Started.NO,
                 )
             )

@@ -42,6 +42,12 @@ log = logging.getLogger("fray")
 LOCATE_WAIT_S = 10.0
 """How long one question to the directory waits; then it is asked again."""
 
+NOT_READY_ASKED_S = 1.0
+"""After this time it is asked why an actor is not ready: calls that are given up say so."""
+
+NOT_READY_TOLD_S = 3.0
+"""After this time whoever waits for it is told, too."""
+
 POOL_REFRESH_S = 2.0
 """How old the knowledge of a name's endpoints may be while calls go to it."""
 
@@ -89,6 +95,8 @@ class Route:
         self._submitted = 0
         self._turn = 0
         self._fresh_until = 0.0
+        self.waits_for = ""  # why the actor is not ready yet, as far as was asked
+        self._told = ""
 
     def __repr__(self) -> str:
         return (
@@ -340,8 +348,8 @@ class Route:
         """
         await self.system.created(self.key)
         if wait_s is None:
-            wait_s = self.system.lookup_timeout_s if self.key.name else LOCATE_WAIT_S
-        told = ""
+            wait_s = self.system.lookup_timeout_s if self.key.name else NOT_READY_ASKED_S
+        began = self.process.clock.monotonic()
         while anew or not self._targets:
             anew = False
             try:
@@ -350,10 +358,12 @@ class Route:
                 self.invalidate()
                 raise
             self._set(located.endpoints)
-            wait_s = max(wait_s, LOCATE_WAIT_S)  # somebody will have it: no need to ask again soon
-            if not located.endpoints and located.pending != told:
-                told = located.pending
-                log.info("%s is not ready yet: %s", self.label, told)
+            waited_s = self.process.clock.monotonic() - began
+            wait_s = _until_next_question(waited_s)  # somebody will have it
+            self.waits_for = located.pending
+            if waited_s >= NOT_READY_TOLD_S and self.waits_for != self._told:
+                self._told = self.waits_for
+                log.warning("%s is not ready yet: %s", self.label, self._told)
 
     def _keep_fresh(self) -> None:
         """The members of a pool come and go: what a name means is asked for again, beside calls."""
@@ -374,6 +384,8 @@ class Route:
     def _set(self, endpoints: tuple[Endpoint, ...]) -> None:
         known = {t.endpoint.target: t for t in self._targets}
         self._targets = [known.get(e.target) or _Target(e) for e in endpoints]
+        if endpoints:
+            self.waits_for = self._told = ""
         self._fresh_until = self.process.clock.monotonic() + POOL_REFRESH_S
 
     def invalidate(self) -> None:
@@ -396,6 +408,14 @@ class Route:
             exc = ActorUnavailable(f"{future.describe()}: {why}", started=started)
             future.fail(exc, expected=True)
         self._waiting.clear()
+
+
+def _until_next_question(waited_s: float) -> float:
+    """How long the next question for an actor that is not ready may wait."""
+    for moment_s in (NOT_READY_ASKED_S, NOT_READY_TOLD_S):
+        if waited_s < moment_s:
+            return moment_s - waited_s
+    return LOCATE_WAIT_S
 
 
 def _copy_of(exc: FrayError) -> FrayError:

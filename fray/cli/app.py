@@ -16,8 +16,8 @@ from fray.cli.run import RunCommand, run
 from fray.cli.status import status
 from fray.cli.up import down, up, worker
 from fray.version import __version__
+from fray_start import INTERRUPTED, loud_interrupts
 
-INTERRUPTED = 130
 PIPE_CLOSED = 141
 """As a shell reports a process that SIGPIPE ended."""
 
@@ -85,6 +85,7 @@ def execute(arguments: Sequence[str]) -> int:
     """
     command = typer.main.get_command(app)
     try:
+        loud_interrupts()
         result: Any = command.main(list(arguments), prog_name="fray", standalone_mode=False)
     except OutputClosed:
         _silence_stdout()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from fray.version import __version__
+from fray_start import quiet_interrupts
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given in (["--version"], ["-V"]):
         print(f"fray {__version__}")
         sys.exit(0)
+    quiet_interrupts()
     from fray.cli.app import execute
 
     sys.exit(execute(given))

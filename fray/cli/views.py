@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 REASON_LENGTH_MAX = 200
 
+WAITING_TOLD_S = 2.0
+"""How long a job waits before whoever reads a file of ours is told why."""
+
 
 class TextView:
     """Output of the job on stdout, and what becomes of it on stderr where that is a terminal.
@@ -36,6 +39,7 @@ class TextView:
         self._runs = False
         self._several = False
         self._attempts: dict[int, int] = {}
+        self._told_waiting = False
 
     def submitted(self, job_id: JobId, address: str) -> None:
         """See `View.submitted`."""
@@ -47,6 +51,7 @@ class TextView:
         """See `View.progress`."""
         self._several = len(report.tasks) > 1
         if not self._is_terminal:
+            self._tell_waiting(report)
             return
         if report.status is JobStatus.PENDING:
             self._show_waiting(report)
@@ -56,10 +61,18 @@ class TextView:
             note(f"{report.job_id} runs{_where(report)}")
         self._show_restarts(report)
 
+    def _tell_waiting(self, report: JobReport) -> None:
+        """Says once why a job waits: a file is no place for a status that changes."""
+        waited_s = self._clock.monotonic() - self._submitted_at
+        if report.status is not JobStatus.PENDING or self._told_waiting:
+            return
+        if waited_s >= WAITING_TOLD_S:
+            self._told_waiting = True
+            note(f"{report.job_id} waits: {_waits_for(report)}")
+
     def _show_waiting(self, report: JobReport) -> None:
         waited = duration(self._clock.monotonic() - self._submitted_at)
-        reason = shortened(reason_of(report) or "not scheduled yet", REASON_LENGTH_MAX)
-        text = f"queued for {waited}: {reason}"
+        text = f"queued for {waited}: {_waits_for(report)}"
         if self._status is None:
             from rich.text import Text
 
@@ -153,6 +166,10 @@ def log_event(line: LogLine) -> str:
     return json_line(
         {"event": "log", "task": line.task_index, "attempt": line.attempt, "line": line.text}
     )
+
+
+def _waits_for(report: JobReport) -> str:
+    return shortened(reason_of(report) or "not scheduled yet", REASON_LENGTH_MAX)
 
 
 def _where(report: JobReport) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ class BinaryEntrypoint:
 
 @dataclass(frozen=True)
 class CallableEntrypoint:
-    """A Python function to call.
+    """A Python function to call; one that gives a coroutine is run to that coroutine's end.
 
     Attributes:
         callable: What is called; it travels by cloudpickle.
@@ -45,7 +45,8 @@ class CallableEntrypoint:
         kwargs: Its keyword arguments.
 
     Raises:
-        InvalidRequestError: It cannot be called, or not with these arguments.
+        InvalidRequestError: It cannot be called, or not with these arguments; or it is a
+            generator, of which a call runs nothing.
     """
 
     callable: Callable[..., Any]
@@ -58,6 +59,12 @@ class CallableEntrypoint:
                 f"an entrypoint must be a function or something callable, not {self.callable!r}"
             )
         _check_given(self.args, self.kwargs)
+        if is_generator(self.callable):
+            raise InvalidRequestError(
+                f"the entrypoint {_name(self.callable)} is a generator (it has a `yield`): calling "
+                "it runs nothing, and nobody takes what it yields; give a function that iterates "
+                "over it"
+            )
         self._check_call()
 
     def _check_call(self) -> None:
@@ -68,9 +75,9 @@ class CallableEntrypoint:
         try:
             signature.bind(*self.args, **self.kwargs)
         except TypeError as exc:
-            name = getattr(self.callable, "__name__", repr(self.callable))
             raise InvalidRequestError(
-                f"the entrypoint cannot be called so: {exc} (it is {name}{signature})"
+                f"the entrypoint cannot be called so: {exc} "
+                f"(it is {_name(self.callable)}{signature})"
             ) from None
 
 
@@ -108,7 +115,7 @@ class Entrypoint:
             kwargs: Its keyword arguments.
 
         Raises:
-            InvalidRequestError: It cannot be called.
+            InvalidRequestError: It cannot be called, or is a generator.
         """
         given = _no_keywords() if kwargs is None else kwargs
         _check_given(args, given)
@@ -128,6 +135,40 @@ class Entrypoint:
         return Entrypoint(binary_entrypoint=BinaryEntrypoint(command, args))
 
 
+def is_generator(function: Callable[..., Any]) -> bool:
+    """Whether a call runs nothing, but gives a generator, plain or asynchronous.
+
+    Args:
+        function: Anything callable.
+    """
+    call = getattr(type(function), "__call__", None)  # noqa: B004 - of an object with such a method
+    return any(
+        inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each)
+        for each in (function, call)
+    )
+
+
+def rest_of(result: object) -> Coroutine[Any, Any, object] | None:
+    """What is left to run of a function that has returned: the coroutine that it gave.
+
+    Args:
+        result: What it returned.
+
+    Raises:
+        TypeError: It returned a generator, which nobody will ever iterate over.
+    """
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError(
+            f"the job's function returned a generator ({result.__qualname__}), of which nothing "
+            "has run: iterate over it in the function"
+        )
+    return result if inspect.iscoroutine(result) else None
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", repr(function))
+
+
 def _check_given(args: object, kwargs: object) -> None:
     if isinstance(args, str) or not isinstance(args, Sequence):
         raise InvalidRequestError(f"args must be a list of arguments: [{args!r}]")
@@ -142,4 +183,4 @@ def _check_arguments(args: object) -> None:
         raise InvalidRequestError(f"args must be a list of strings, not {args!r}")
 
 
-__all__ = ["BinaryEntrypoint", "CallableEntrypoint", "Entrypoint"]
+__all__ = ["BinaryEntrypoint", "CallableEntrypoint", "Entrypoint", "is_generator", "rest_of"]

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from fray.errors import ActorDied, CallCancelled, DeathCause, DeathKind, Started
 from fray.runtime.cell_options import CellOptions
 from fray.runtime.mailbox import Mailbox
-from fray.runtime.methods import methods_of
+from fray.runtime.methods import hook_takes, methods_of
 from fray.runtime.repeats import Repeats
 from fray.runtime.waits import holding_up
 
@@ -334,6 +334,8 @@ class Cell:
         hook = getattr(self.instance, name, None)
         if hook is None or self._has_ended():
             return
+        cls = cast("type", type(self.instance))  # pyright: ignore[reportUnnecessaryCast]
+        args = args[: hook_takes(cls, name)] if hasattr(cls, name) else args
         if inspect.iscoroutinefunction(hook):
             outcome = _outcome_of(hook(*args))
             task = self._execution.scope.spawn(

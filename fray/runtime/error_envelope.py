@@ -20,7 +20,6 @@ import base64
 import pickle
 from typing import TYPE_CHECKING, Any, cast
 
-import cloudpickle
 import orjson
 
 from fray import errors
@@ -38,6 +37,7 @@ from fray.errors import (
     SupervisorFailed,
 )
 from fray.runtime.error_data import data_from_json, data_of, data_to_json
+from fray.runtime.error_pickle import dump_exception
 from fray.runtime.guarded import describe, guarded, is_a, plain_text, type_name
 from fray.runtime.payload import Codec, Payload
 
@@ -165,7 +165,7 @@ class _Bounded:
 
 def _pickle(exc: BaseException) -> bytes:
     file = _Bounded()
-    pickle.Pickler.dump(cloudpickle.Pickler(file, 5), exc)
+    dump_exception(exc, file)
     return b"".join(file.parts)
 
 

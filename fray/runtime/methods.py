@@ -25,6 +25,10 @@ RESERVED = NOT_METHODS | {"stop", "kill"}
 """Names that mean something of their own on handles."""
 
 
+HOOKS = {"on_start": 0, "on_stop": 1}
+"""What is called as an actor begins and ends, with how many arguments at the most."""
+
+
 class Kind(Enum):
     """How a method runs."""
 
@@ -143,6 +147,42 @@ def methods_of(cls: type) -> Mapping[str, Method]:
     return MappingProxyType(found)
 
 
+@functools.lru_cache(maxsize=1024)
+def hook_takes(cls: type, name: str) -> int:
+    """How many arguments a hook is called with: ``on_stop`` need not take its reason.
+
+    Args:
+        cls: An actor's class.
+        name: The hook's, of `HOOKS`; the class has it.
+
+    Raises:
+        TypeError: It cannot be called so, or a call of it would run nothing.
+    """
+    hook: Any = getattr(cls, name)
+    what = f"{cls.__name__}.{name}"
+    if not callable(hook):
+        raise TypeError(f"{what} is a hook, which fray calls; it must be a method, not {hook!r}")
+    if _kind(hook) in (Kind.GENERATOR, Kind.ASYNC_GENERATOR):
+        raise TypeError(f"{what} is a hook, and cannot be a generator: a call would run nothing")
+    try:
+        signature = inspect.signature(hook)
+    except (TypeError, ValueError):  # built in C
+        return HOOKS[name]
+    unbound = inspect.isfunction(inspect.getattr_static(cls, name))
+    given = [None] * HOOKS[name]
+    while True:
+        try:
+            signature.bind(*([None] if unbound else []), *given)
+        except TypeError:
+            if not given:
+                break
+            given.pop()
+        else:
+            return len(given)
+    wanted = "the reason, or nothing" if HOOKS[name] else "no arguments"
+    raise TypeError(f"{what}{signature} cannot be called by fray: it takes {wanted} beside self")
+
+
 def no_such_method(owner: str, name: str, known: Iterable[str]) -> str:
     """The message for a call of a method that does not exist.
 
@@ -174,12 +214,14 @@ def not_idempotent(owner: str, name: str) -> str:
 
 __all__ = [
     "DEFAULT_OPTIONS",
+    "HOOKS",
     "NOT_METHODS",
     "OPTIONS_ATTRIBUTE",
     "RESERVED",
     "Kind",
     "Method",
     "MethodOptions",
+    "hook_takes",
     "methods_of",
     "no_such_method",
     "not_idempotent",

@@ -24,6 +24,7 @@ from fray.cluster.base import SyncCluster
 from fray.cluster.blobs import unpack
 from fray.cluster.client import AsyncFrayCluster
 from fray.cluster.current import CURRENT_CLUSTER
+from fray.cluster.entrypoint import rest_of
 from fray.cluster.worker.output import routed
 from fray.cluster.worker.task import exit_code_of, serve_actor
 from fray.cluster.worker.taskfile import TaskFile, TaskKind
@@ -223,7 +224,9 @@ async def _run_function(
             if inspect.iscoroutinefunction(fn):
                 await fn(*args, **kwargs)
             else:
-                await process.threads.lane("main").submit(call)
+                rest = rest_of(await process.threads.lane("main").submit(call))
+                if rest is not None:
+                    await rest
     except asyncio.CancelledError:
         if not told:
             raise

@@ -246,3 +246,34 @@ def test_completion_of_jobs_is_silent_where_no_cluster_is_up() -> None:
 def test_shells_can_be_told_how_to_complete(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.execute(["--help"]) == 0
     assert "--install-completion" in capsys.readouterr().out
+
+
+_INTERRUPTED = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted:
+            os.kill(os.getpid(), signal.SIGINT)
+
+wanted = sys.argv.pop()
+sys.meta_path.insert(0, Interrupting())
+from importlib.metadata import entry_points
+(command,) = entry_points(group="console_scripts", name="fray")
+command.load()()
+"""
+
+
+@pytest.mark.parametrize(
+    "imported", ["fray", "fray.cli.main", "typer", "fray.cli.status", "fray.cli.connecting"]
+)
+def test_ctrl_c_while_a_command_is_imported_ends_it_silently(imported: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED, "status", imported],
+        cwd=ROOT,
+        env={**os.environ, "FRAY_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import fray
 from fray.cluster import Entrypoint, JobRequest, JobStatus, LocalCluster, ResourceConfig
 from fray.cluster import directory as directory_module
 from fray.errors import ActorNotFoundError
@@ -93,3 +94,25 @@ def test_many_thread_jobs_leave_no_tasks(cluster: LocalCluster) -> None:
     infos = cluster.wait([cluster.launch(job(nothing)) for _ in range(20)])
     assert {info.status for info in infos} == {JobStatus.SUCCEEDED}
     until(lambda: tasks_and_cells(cluster) == before)
+
+
+@fray.actor
+class Bitter:
+    def ping(self) -> str:
+        return "pong"
+
+    async def on_stop(self) -> None:
+        raise SystemExit("no goodbye")
+
+
+def test_a_stop_hook_that_raises_is_logged_and_harms_nobody_else(
+    cluster: LocalCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    bitter, other = Bitter.remote(), Bitter.remote()
+    assert bitter.ping() == other.ping() == "pong"
+    bitter.stop().result(timeout=10)
+    assert "what Bitter does as it stops failed" in caplog.text
+    assert "no goodbye" in caplog.text
+    assert other.ping() == "pong"
+    assert cluster.wait(cluster.launch(job(nothing))).status is JobStatus.SUCCEEDED
+    caplog.clear()

@@ -1,5 +1,7 @@
 """Requests, entrypoints and statuses."""
 
+import functools
+
 import pytest
 
 from fray.cluster.types import (
@@ -49,6 +51,33 @@ def test_an_entrypoint_is_a_function_or_a_program():
 def test_a_wrong_entrypoint_is_told_at_once(make, message):
     with pytest.raises(InvalidRequestError, match=message):
         make()
+
+
+def plain_generator(n):
+    yield n
+
+
+async def asynchronous_generator(n):
+    yield n
+
+
+class CalledGenerator:
+    def __call__(self, n):
+        yield n
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        plain_generator,
+        asynchronous_generator,
+        CalledGenerator(),
+        functools.partial(plain_generator, n=1),
+    ],
+)
+def test_a_generator_is_refused_as_an_entrypoint_for_a_call_would_run_nothing(function):
+    with pytest.raises(InvalidRequestError, match="is a generator"):
+        Entrypoint.from_callable(function, args=[1])
 
 
 @pytest.mark.parametrize("name", ["a", "rl-train-7f3a", "user/rl/rollout", "a" * 200, "α", "x:y@z"])

@@ -321,6 +321,34 @@ async def test_cancelling_whoever_stops_an_actor_ends_it_at_once(actors: Actors)
     assert isinstance(await running.error(), ActorDied)
 
 
+async def test_a_stop_hook_need_not_take_the_reason(actors: Actors):
+    class Modest(Patient):
+        async def on_stop(self) -> None:  # type: ignore[override]
+            self.diary.append("stop")
+
+    class PlainlyModest(Plain):
+        def on_stop(self) -> None:  # type: ignore[override]
+            self.diary.append("stop")
+
+    class Static(Patient):
+        @staticmethod
+        async def on_stop() -> None:  # type: ignore[override]
+            stopped.append("static")
+
+    class Generous(Patient):
+        async def on_stop(self, *reasons: DeathCause) -> None:  # type: ignore[override]
+            self.diary.append(reasons)
+
+    stopped: list[str] = []
+    ends = []
+    for cls in (Modest, PlainlyModest, Static, Generous):
+        cell = await actors.start(cls)
+        await cell.stop(BYE)
+        ends.append(cell.instance.diary[-1])
+    assert ends == ["stop", "stop", "start", (BYE,)]
+    assert stopped == ["static"]
+
+
 async def test_a_stop_hook_that_raises_is_told_to_whoever_stops_the_actor_which_has_ended(
     actors: Actors,
 ):

@@ -51,7 +51,7 @@ async def test_a_gang_stops_at_the_same_time_and_starts_when_all_are_gone(
 async def test_the_fall_of_a_gang_is_one_failure_whoever_dies_of_it(
     sim: Simulation, troupe: Troupe
 ):
-    gang = await started(sim, troupe, "abc", strategy=Strategy.GANG, max_restarts=1)
+    gang = await started(sim, troupe, "abc", strategy=Strategy.GANG, max_restarts=1, period_s=60)
     troupe.stop_takes_s = {"a": 5}
     troupe.fail("b")
     await settle()

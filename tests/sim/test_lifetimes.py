@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 from typing import Any
 
@@ -333,3 +334,29 @@ async def test_the_hook_is_told_on_whose_account_the_actor_stops(sim_cluster, wh
         expected = ("stopped", f"the job that launched it, {job_id}, has ended")
     await sim_cluster.until(lambda: len(HEARD) == 2)
     assert [expected, "cleaned up"] == HEARD
+
+
+# What others paid for -----------------------------------------------------------------------------
+
+
+async def test_an_actor_lives_on_when_its_last_handle_is_gone(sim_cluster):
+    await sim_cluster.add_hosts(1)
+    counter = await Counter.options(name="counter").remote()
+    assert await counter.add.remote(5) == 5
+    del counter
+    gc.collect()
+    await asyncio.sleep(1000)
+    assert await (await sim_cluster.resolver.lookup_async("counter")).add.remote(1) == 6
+
+
+@SEEDS
+async def test_an_object_that_was_replaced_does_not_take_its_successors_name_along(sim_cluster):
+    await sim_cluster.add_hosts(2)
+    first = await Counter.options(name="counter").remote(10)
+    old_id = first.actor_id
+    await first.stop()
+    second = await Counter.options(name="counter").remote(20)
+    await sim_cluster.resolver.unregister_async("counter", old_id)
+    found = await sim_cluster.resolver.lookup_async("counter")
+    assert await found.add.remote(1) == 21
+    assert await second.add.remote(1) == 22

@@ -25,6 +25,7 @@ from fray.errors import (
     ActorUnavailable,
     BlockingCallError,
     ClusterError,
+    DeadlineExceeded,
     DeathKind,
     InfeasibleError,
     InvalidRequestError,
@@ -692,3 +693,34 @@ def test_starting_a_cluster_takes_milliseconds():
     for seed in range(5):
         simulate(seed, main)
     assert min(times_s) < 0.05
+
+
+async def test_a_coroutine_that_a_plain_function_returns_is_run(sim_cluster: SimCluster) -> None:
+    await sim_cluster.add_hosts(1)
+
+    async def work() -> None:
+        await asyncio.sleep(3600)
+        print("an hour later")
+
+    job = await sim_cluster.launch(JobRequest("work", Entrypoint.from_callable(lambda: work())))
+    assert (await sim_cluster.wait(job)).status is JobStatus.SUCCEEDED
+    assert [line.text async for line in sim_cluster.logs(job)] == ["an hour later"]
+
+
+async def test_an_actor_that_does_not_fit_is_told_of_with_the_reason_once(
+    sim_cluster: SimCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    await sim_cluster.add_hosts(1, cpus=1)
+    first = await Counter.remote()
+    second = Counter.remote()
+    call = second.add.options(timeout=2).remote(1)
+    with pytest.raises(DeadlineExceeded, match=r"was not sent: Counter is not ready yet: .*cpu"):
+        await call
+    assert "is not ready yet" not in caplog.text  # most actors are, by then
+    waiting = second.add.remote(1)
+    await asyncio.sleep(60)
+    (told,) = (r for r in caplog.records if "is not ready yet" in r.getMessage())
+    assert told.levelname == "WARNING"
+    assert "cpu" in told.getMessage()
+    await first.stop()
+    assert await waiting == 1

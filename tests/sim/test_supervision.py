@@ -424,6 +424,28 @@ async def test_children_end_with_the_process_of_their_supervisor_and_its_success
 
 
 @SEEDS
+@pytest.mark.parametrize("how", ["preempted", "lost"])
+async def test_a_supervisor_that_loses_its_host_comes_back_with_children_elsewhere(
+    sim_cluster, how
+):
+    await sim_cluster.add_hosts(3, cpus=4)
+    team = await Team.options(max_restarts=0).remote(0)
+    host = sim_cluster.host_of(team)
+    with fray.monitor(team) as watching:
+        if how == "preempted":
+            await sim_cluster.cluster.fleet.drain(host.name, "the cloud wants it back")
+        else:
+            sim_cluster.crash(host)
+        down = await watching
+    assert down.cause.kind is (DeathKind.PREEMPTED if how == "preempted" else DeathKind.HOST_LOST)
+    assert down.over is None
+    a = await team.member.remote("a")
+    assert await a.add.remote(1) == 1
+    found = await sim_cluster.resolver.lookup_async("a")
+    assert found.route.endpoints[0].actor_id == a.actor_id
+
+
+@SEEDS
 async def test_an_actor_dies_with_the_supervisor_that_it_has_started_and_tells_why(sim_cluster):
     await sim_cluster.add_hosts(2)
     team = await Team.options(max_restarts=0).remote(0)

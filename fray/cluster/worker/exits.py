@@ -10,7 +10,8 @@ import signal as signals
 from dataclasses import dataclass
 from typing import Literal
 
-from fray.errors import DeathCause, DeathKind
+from fray.errors import DeathCause, DeathKind, JobStopped
+from fray.runtime.guarded import is_a, plain_text
 
 StopReason = Literal["requested", "terminated", "orphaned", "fenced", "never started"]
 """Who stopped it: an agent; a SIGTERM to its supervisor (the host's service manager); nobody, for
@@ -42,6 +43,12 @@ _SIGNAL_HINTS: dict[int, str] = {
 }
 
 _SHELL_SIGNAL_BASE = 128
+
+STOPPED_EXIT_CODE = _SHELL_SIGNAL_BASE + signals.SIGTERM
+"""What a shell says of a process that SIGTERM ended."""
+
+MESSAGE_CHARS_MAX = 4000
+"""What is told of a failure in its own words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +98,48 @@ def death_cause(ending: Ending) -> DeathCause | None:
     if ending.exit_code is not None:
         return _cause(DeathKind.APP_ERROR, code_message(ending.exit_code), ending)
     return _cause(DeathKind.UNKNOWN, "ended in a way that nobody saw", ending)
+
+
+def exit_status(code: object) -> int:
+    """The exit status of a process that ends by ``sys.exit(code)``: the interpreter's rule.
+
+    Args:
+        code: Of the `SystemExit`.
+
+    Returns:
+        0 to 255, as the operating system would tell: its lowest eight bits.
+    """
+    if code is None:
+        return 0
+    if not isinstance(code, int):
+        return 1
+    if not -(1 << 63) <= code < 1 << 63:  # the interpreter has no room for it
+        return 255
+    return int(code) & 0xFF
+
+
+def raised(exc: BaseException) -> DeathCause | None:
+    """Why a task is gone whose function raised this, wherever it ran.
+
+    Args:
+        exc: What it raised; it may do anything when it is asked for its text.
+
+    Returns:
+        None for success, which ``sys.exit(0)`` is.
+    """
+    if is_a(exc, JobStopped):
+        return DeathCause(DeathKind.STOPPED, plain_text(exc), STOPPED_EXIT_CODE)
+    if not isinstance(exc, SystemExit):
+        name = plain_text(type(exc).__name__, 300)
+        text = plain_text(exc, MESSAGE_CHARS_MAX)
+        return DeathCause(DeathKind.APP_ERROR, f"{name}: {text}" if text else name, 1)
+    status = exit_status(exc.code)
+    if status == 0:
+        return None
+    message = code_message(status)
+    if not isinstance(exc.code, int):
+        message += f": {plain_text(exc.code, MESSAGE_CHARS_MAX)}"
+    return DeathCause(DeathKind.APP_ERROR, message, status)
 
 
 def rebooted() -> DeathCause:
@@ -178,11 +227,14 @@ def _gib(size_bytes: int) -> str:
 
 
 __all__ = [
+    "STOPPED_EXIT_CODE",
     "Ending",
     "OutOfMemory",
     "StopReason",
     "code_message",
     "death_cause",
+    "exit_status",
+    "raised",
     "rebooted",
     "signal_name",
     "unsupervised",

@@ -14,9 +14,9 @@ import asyncio
 import contextlib
 import ctypes
 import inspect
+import logging
 import os
 import threading
-import traceback
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,15 @@ from fray.actor.current import CURRENT_SYSTEM
 from fray.cluster.base import SyncCluster
 from fray.cluster.blobs import unpack
 from fray.cluster.current import CURRENT_CLUSTER
+from fray.cluster.entrypoint import rest_of
+from fray.cluster.worker import exits
 from fray.cluster.worker.hosting import host_actor
 from fray.cluster.worker.launcher import Exit, Launcher, LaunchSpec, Running, Usage
 from fray.cluster.worker.logs import LogWriter
 from fray.cluster.worker.output import routed
 from fray.cluster.worker.stopping import drain_s, read_note
-from fray.cluster.worker.taskfile import TaskFile, TaskKind, failure_of, write_error
+from fray.cluster.worker.task import print_failure
+from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
 from fray.errors import ClusterError, DeathCause, DeathKind, JobStopped
 from fray.runtime.blocking import CURRENT_STOP, StopToken
 from fray.runtime.loopthread import on_loop
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
     from fray.ids import AttemptId
     from fray.runtime.cell import Cell
     from fray.runtime.clock import Clock
+
+
+log = logging.getLogger("fray")
 
 GENTLE_S = 0.05
 """Between telling a thread by its own calls and raising in it."""
@@ -154,44 +160,33 @@ class _ThreadAttempt(_Local):
 
     def _main(self) -> None:
         log = LogWriter(self._spec.log_path, self._spec.log_bytes_max)
-        outcome: tuple[int, DeathCause | None] = (1, None)
+        cause: DeathCause | None = None
         try:
             with routed(log):
-                outcome = self._call()
-        except JobStopped:  # it came between two lines of ours
-            outcome = (143, None)
+                cause = self._call()
+        except BaseException as exc:  # `JobStopped`, between two lines of ours; or a full disk
+            cause = exits.raised(exc)
         finally:
             log.close()
+            code = 0 if cause is None else cause.exit_code
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                self._loop.call_soon_threadsafe(self.end, *outcome)
+                self._loop.call_soon_threadsafe(self.end, code, cause)
 
-    def _call(self) -> tuple[int, DeathCause | None]:
+    def _call(self) -> DeathCause | None:
         try:
             fn, args, kwargs = loads(unpack(self._payload), what="the entrypoint")
             if inspect.iscoroutinefunction(fn):
                 self._cluster.system.run(lambda: fn(*args, **kwargs))
             else:
-                fn(*args, **kwargs)
-        except JobStopped as exc:
-            return 143, DeathCause(DeathKind.STOPPED, str(exc), 143)
-        except SystemExit as exc:
-            return self._exit(exc)
+                rest = rest_of(fn(*args, **kwargs))
+                if rest is not None:
+                    self._cluster.system.run(lambda: rest)
         except BaseException as exc:
-            traceback.print_exc()
-            return self._failure(exc)
-        return 0, None
-
-    def _exit(self, exc: SystemExit) -> tuple[int, DeathCause | None]:
-        if exc.code in (None, 0):
-            return 0, None
-        if not isinstance(exc.code, int):
-            print(exc.code)
-        return self._failure(exc)
-
-    def _failure(self, exc: BaseException) -> tuple[int, DeathCause | None]:
-        write_error(self._spec.run_dir, exc)
-        code, message = failure_of(exc)
-        return code, DeathCause(DeathKind.APP_ERROR, message, code)
+            cause = exits.raised(exc)
+            if cause is not None and cause.kind is not DeathKind.STOPPED:
+                print_failure(exc)
+            return cause
+        return None
 
     async def stop(self, grace_s: float | None = None) -> Exit:
         self._token.stop("the job was told to stop")
@@ -236,15 +231,14 @@ class _ActorAttempt(_Local):
             cell = self._cell = await host_actor(self._cluster.system, task, payload)
             cause = await cell.stopped
             if cell.failure is not None:
-                write_error(self._spec.run_dir, cell.failure)
-                traceback.print_exception(cell.failure)
+                told = exits.raised(cell.failure)
+                write_error(self._spec.run_dir, told.message if told else "it exited with code 0")
+                print_failure(cell.failure)
         except asyncio.CancelledError:
             self._tell(DeathCause(DeathKind.STOPPED, "its process is shutting down"))
             raise
         except BaseException as exc:
-            write_error(self._spec.run_dir, exc)
-            code, message = failure_of(exc)
-            self._tell(DeathCause(DeathKind.APP_ERROR, message, code))
+            self._tell(exits.raised(exc) or DeathCause(DeathKind.STOPPED, "it exited with code 0"))
         else:
             self._tell(cause)
 
@@ -261,7 +255,12 @@ class _ActorAttempt(_Local):
             if cell is None:
                 return
             if grace_s > 0:
-                await cell.stop(cause, grace_s=drain_s(grace_s))
+                try:
+                    await cell.stop(cause, grace_s=drain_s(grace_s))
+                except asyncio.CancelledError:
+                    raise
+                except BaseException as exc:  # the user's own matter: the actor has ended
+                    log.error("what %s does as it stops failed", cell.label, exc_info=exc)
             else:
                 cell.kill(cause)
 

@@ -25,8 +25,9 @@ from fray.errors import (
     DeathKind,
     FrayError,
     JobNotFoundError,
+    PayloadError,
 )
-from fray.runtime.jsoncodec import json_loads
+from fray.runtime.jsoncodec import json_dumps, json_loads
 
 if TYPE_CHECKING:
     from fray.cluster.blobs import BlobStore
@@ -338,9 +339,10 @@ class Roster:
     def _ended(self, attempt: HostedAttempt, state: AttemptState, cause: DeathCause | None) -> None:
         attempt.state = state
         attempt.cause = cause
+        _make_tellable(attempt)
         attempt.ended.set()
         self._ports.release(attempt.attempt_id)
-        self._obituaries[attempt.attempt_id] = cause or DeathCause(
+        self._obituaries[attempt.attempt_id] = attempt.cause or DeathCause(
             DeathKind.STOPPED, "its process has exited"
         )
         while len(self._obituaries) > OBITUARIES_MAX:
@@ -392,6 +394,18 @@ class Roster:
 
     def _unknown(self, attempt_id: AttemptId) -> JobNotFoundError:
         return JobNotFoundError(f"host {self._worker_id} knows no attempt {attempt_id}")
+
+
+def _make_tellable(attempt: HostedAttempt) -> None:
+    """One end that cannot be told must not keep all others from being told, for ever."""
+    try:
+        json_loads(json_dumps(attempt.observed()), ObservedAttempt)
+    except PayloadError as exc:
+        log.error("the end of attempt %s cannot be reported: %s", attempt.attempt_id, exc)
+        attempt.state = AttemptState.FAILED
+        attempt.cause = DeathCause(
+            DeathKind.APP_ERROR, f"it ended in a way that cannot be reported: {exc}"
+        )
 
 
 def _is_host_fault(exc: Exception) -> bool:

@@ -15,15 +15,19 @@ import inspect
 import signal
 import sys
 import traceback
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fray.cluster.blobs import unpack
+from fray.cluster.entrypoint import rest_of
+from fray.cluster.worker import exits
 from fray.cluster.worker.stopping import read_note
-from fray.cluster.worker.taskfile import TaskFile, TaskKind, failure_of, write_error
-from fray.errors import JobStopped, PayloadError
+from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
+from fray.errors import DeathKind, JobStopped, PayloadError
+from fray.runtime.guarded import plain_text
 from fray.runtime.loopthread import new_event_loop
 from fray.runtime.serialization import loads
 from fray.runtime.tasks import Scope
@@ -32,9 +36,6 @@ if TYPE_CHECKING:
     from fray.cluster.base import AsyncCluster
 
 STOPPED = "the job was told to stop"
-
-STOPPED_EXIT_CODE = 128 + signal.SIGTERM
-"""What a shell says of a process that SIGTERM ended."""
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
@@ -48,15 +49,21 @@ def _run_function(payload: bytes) -> None:
     fn, args, kwargs = loads(unpack(payload), what="the entrypoint")
     try:
         if inspect.iscoroutinefunction(fn):
-            with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                runner.run(_run_async(fn, args, kwargs))
+            _run_on_loop(lambda: fn(*args, **kwargs))
         else:
-            fn(*args, **kwargs)
+            rest = rest_of(fn(*args, **kwargs))
+            if rest is not None:
+                _run_on_loop(lambda: rest)
     finally:
         close_connections()
 
 
-async def _run_async(fn: Any, args: Any, kwargs: Any) -> None:
+def _run_on_loop(make: Callable[[], Awaitable[object]]) -> None:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_run_async(make))
+
+
+async def _run_async(make: Callable[[], Awaitable[object]]) -> None:
     from fray.cluster.current import connect
 
     task = asyncio.current_task()
@@ -72,7 +79,7 @@ async def _run_async(fn: Any, args: Any, kwargs: Any) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     try:
         async with connect():
-            await fn(*args, **kwargs)
+            await make()
     except asyncio.CancelledError:
         if stopped:
             raise JobStopped(STOPPED) from None
@@ -125,20 +132,28 @@ def exit_code_of(exc: BaseException, run_dir: Path) -> int:
         exc: What it raised.
         run_dir: The attempt's.
     """
-    if isinstance(exc, JobStopped):
-        return STOPPED_EXIT_CODE
-    if isinstance(exc, SystemExit) and exc.code in (None, 0):
+    cause = exits.raised(exc)
+    if cause is None:
         return 0
-    write_error(run_dir, exc)
-    code, _ = failure_of(exc)
-    if isinstance(exc, SystemExit):
-        if not isinstance(exc.code, int):
-            print(exc.code, file=sys.stderr)
-    elif isinstance(exc, PayloadError):
+    if cause.kind is not DeathKind.STOPPED:
+        print_failure(exc)
+        write_error(run_dir, cause.message)
+    assert cause.exit_code is not None
+    return cause.exit_code
+
+
+def print_failure(exc: BaseException) -> None:
+    """Tells whoever reads a task's output what its function raised, as the interpreter would.
+
+    Args:
+        exc: What it raised.
+    """
+    if isinstance(exc, PayloadError):
         print(f"fray: {exc}", file=sys.stderr)
-    else:
+    elif not isinstance(exc, SystemExit):
         traceback.print_exception(exc)
-    return code
+    elif not isinstance(exc.code, int):
+        print(plain_text(exc.code), file=sys.stderr)
 
 
 def main() -> int:

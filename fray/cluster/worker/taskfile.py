@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fray.cluster.identity import Identity
-from fray.cluster.worker.exits import code_message
+from fray.errors import PayloadError
 from fray.runtime.cell_options import MAILBOX_CALLS_MAX, CellOptions
 from fray.runtime.jsoncodec import json_dumps, json_loads
 
@@ -187,29 +187,15 @@ class TaskError:
     message: str
 
 
-def failure_of(exc: BaseException) -> tuple[int, str]:
-    """The exit code of a task that raised, and what people are told; the same wherever it runs.
-
-    Args:
-        exc: What it raised; not ``SystemExit`` of a success.
-    """
-    if isinstance(exc, SystemExit):
-        if isinstance(exc.code, int):
-            return exc.code, code_message(exc.code)
-        return 1, f"{code_message(1)}: {exc.code}"
-    return 1, f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-
-
-def write_error(run_dir: Path, exc: BaseException) -> None:
+def write_error(run_dir: Path, message: str) -> None:
     """Leaves the reason of a failure for the agent.
 
     Args:
         run_dir: The attempt's.
-        exc: What the task raised.
+        message: Why the task failed; text that UTF-8 can carry.
     """
-    _, text = failure_of(exc)
     temporary = run_dir / f"{ERROR_FILE}.{os.getpid()}"
-    temporary.write_bytes(json_dumps(TaskError(text[:4000])))
+    temporary.write_bytes(json_dumps(TaskError(message)))
     temporary.replace(run_dir / ERROR_FILE)
 
 
@@ -221,7 +207,7 @@ def read_error(run_dir: Path) -> str:
     """
     try:
         return json_loads((run_dir / ERROR_FILE).read_bytes(), TaskError).message
-    except FileNotFoundError:
+    except (FileNotFoundError, PayloadError):  # there is none, or somebody else wrote there
         return ""
 
 
@@ -233,7 +219,6 @@ __all__ = [
     "TaskError",
     "TaskFile",
     "TaskKind",
-    "failure_of",
     "read_error",
     "read_ports",
     "write_error",

@@ -265,3 +265,16 @@ async def test_a_full_disk_is_the_hosts_fault_and_a_missing_program_the_jobs(
     await until(lambda: bool(task(job_id)[0].history))
     assert (task(job_id)[0].failures == 0) is by_host
     assert (world.status(job_id) is JobStatus.FAILED) is not by_host
+
+
+async def test_an_end_that_cannot_be_reported_fails_its_attempt_and_no_other(world: World) -> None:
+    odd, other = await world.submit("odd"), await world.submit("other")
+    await until(lambda: len(world.launcher.launched) == 2)
+    by_job = {puppet.attempt_id.partition("#")[0]: puppet for puppet in world.launcher.launched}
+    (odd_puppet,) = (p for name, p in by_job.items() if name.startswith(odd))
+    (other_puppet,) = (p for name, p in by_job.items() if name.startswith(other))
+    odd_puppet.end(DeathCause(DeathKind.APP_ERROR, "an odd code", exit_code=1 << 70))
+    await until(lambda: world.status(odd) is JobStatus.FAILED)
+    assert "cannot be reported" in world.controller.book.ledger.job(odd).error_message
+    other_puppet.end()
+    await until(lambda: world.status(other) is JobStatus.SUCCEEDED)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from fray.cluster.worker.exits import (
     Ending,
     death_cause,
+    exit_status,
     rebooted,
     signal_name,
     unsupervised,
@@ -113,3 +116,9 @@ def test_end_that_nobody_saw_is_unknown():
     assert unsupervised().kind is DeathKind.UNKNOWN
     assert "OSError: full" in unsupervised("OSError: full").message
     assert rebooted().kind is DeathKind.HOST_LOST
+
+
+def test_an_exit_status_is_what_the_interpreter_itself_makes_of_the_code() -> None:
+    for code in (None, 0, 3, 255, 256, -1, 1 << 31, (1 << 32) + 3, 1 << 70, -(1 << 70), True):
+        ended = subprocess.run([sys.executable, "-ISc", f"raise SystemExit({code})"], check=False)
+        assert exit_status(code) == ended.returncode, code

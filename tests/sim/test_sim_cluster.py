@@ -283,6 +283,20 @@ async def test_a_host_that_is_cut_off_from_the_controller(sim_cluster, long_s, o
         await Counter.options(name="counter").remote()
 
 
+async def test_a_host_that_is_not_answered_dials_anew_rather_than_wait_for_its_kernel(sim_cluster):
+    [host] = await sim_cluster.add_hosts(1)
+    counter = await Counter.remote()
+    process = sim_cluster.process_of(counter)
+    with sim_cluster.partition(host, "controller"):
+        await asyncio.sleep(45)
+        dialled = f"{host.name}/agent gets no answer from controller"
+        assert any(dialled in line for line in sim_cluster.sim.trace)
+    await asyncio.sleep(12)  # no dial takes longer
+    [found] = await sim_cluster.cluster.fleet.hosts()
+    assert found.health == "healthy"
+    assert sim_cluster.process_of(counter) is process
+
+
 async def test_a_host_that_ends_its_tasks_because_it_hears_nobody_says_so(sim_cluster):
     await sim_cluster.add_hosts(2)
     counter = await Counter.remote()

@@ -41,9 +41,12 @@ class Presence:
         self._peers.pop(who, None)
 
     def here(self) -> list[str]:
-        """Who is still connected; the others are forgotten."""
+        """Who is still connected; those whose session is over are forgotten.
+
+        A session whose link was lost may go on, but that is no sign of life: its lease runs.
+        """
         self._peers = {who: peer for who, peer in self._peers.items() if peer.is_open}
-        return list(self._peers)
+        return [who for who, peer in self._peers.items() if not peer.suspended]
 
 
 __all__ = ["Presence"]

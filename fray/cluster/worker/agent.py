@@ -267,8 +267,20 @@ class Agent:
             self._lease.renew()
             return
         silent_s = self._lease.silent_s
+        if silent_s > self._times.suspect_s:
+            self._hang_up()
         if silent_s > self._times.lease_s:
             self._fence(f"it has not heard the controller for {silent_s:.0f} s")
+
+    def _hang_up(self) -> None:
+        """Drops the link to a controller that does not answer: the next question dials anew.
+
+        On a link that is cut off a kernel tries ever less often, up to two minutes apart; so the
+        lease might end although the network has healed long before.
+        """
+        for peer in self._system.process.peers.open_peers():
+            if peer.link.remote == self._controller:
+                peer.link.abort()
 
     def _begin_anew(self, refusal: InvalidRequestError) -> None:
         """The controller does not take this host as it is, because it has other resources now.

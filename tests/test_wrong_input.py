@@ -224,6 +224,8 @@ VALUES: list[tuple[dict[str, Any], type[BaseException], str]] = [
     ({"process": "mine"}, ValueError, "one of auto, own, shared, not 'mine'"),
     ({"preemptible": "no"}, TypeError, "preemptible is True or False, not 'no'"),
     ({"thread_affinity": 1}, TypeError, "thread_affinity is True or False, not 1"),
+    ({"reentrant": 1}, TypeError, "reentrant is True or False, not 1"),
+    ({"reentrant": True, "thread_affinity": True}, ValueError, "either reentrant or thread_aff"),
     ({"get_if_exists": True}, ValueError, "get_if_exists needs a name"),
 ]
 

@@ -329,9 +329,9 @@ class ActorFuture(Generic[T_co]):
         if invocation is None:
             await waiter
             return
-        self._process.watch_waits()
         begin_wait(invocation, waiter, self)
         try:
+            self._process.watch_waits()
             await waiter
         finally:
             end_wait(invocation, waiter)
@@ -369,9 +369,10 @@ class ActorFuture(Generic[T_co]):
         """Blocks until the event is set, which is among the callbacks. False after the time."""
         invocation = CURRENT_INVOCATION.get()
         if invocation is not None:
-            self._process.watch_waits()
             begin_wait(invocation, event, self)
         try:
+            if invocation is not None:
+                self._process.watch_waits()
             return wait(event, timeout_s)
         finally:  # who asks again and again leaves nothing behind
             _discard(self._callbacks, event.set)

@@ -1,15 +1,15 @@
 """Finds calls that wait, through others, for their own caller: across actors, processes and hosts.
 
-Waiting has two links. A method *awaits* a call, and stands still until that has its outcome. A call
-that waits for its turn is *held up* by the one that has the actor's only turn. A chain of these
-that comes back to its beginning never moves again.
+Waiting has two kinds of edges. A method *awaits* a call, and stands still until that has its
+outcome. A call that waits for its turn is *held up* by the one that has the actor's only turn. A
+chain of these that comes back to its beginning never moves again.
 
 Nobody sees the whole chain, so probes follow it (Chandy, Misra and Haas). When a method has awaited
 a call for a second, the process that serves it asks the process of the callee, over the link of the
 call; where the call waits for its turn, that one asks on for whoever has it. A probe that comes
 back has gone around a cycle. Calls that run, and calls that nobody awaits, cost no probe.
 
-Never wrongly. Each link is known exactly where it is; what was true at different moments does not
+Never wrongly. Each edge is known exactly where it is; what was true at different moments does not
 make a cycle. So a second probe follows at once: if it goes around over the very same waits, each of
 which has an identity, all of them lasted from the end of the first to the start of the second, and
 so were there together.
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 PROBE_AFTER_S = 1.0
 """How long a call is awaited before anybody is asked about it; and how often then."""
 
-LINKS_MAX = 64
+EDGES_MAX = 64
 """Of one probe. Cycles through more actors than this are not found."""
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A method that awaits a call.
+class Edge:
+    """A method that awaits a call, and whether that is held up.
 
     Attributes:
         process_id: Where the method runs.
@@ -76,12 +76,12 @@ class Probe:
     """A question on its way along the waits.
 
     Attributes:
-        links: Those that it has followed; the first is whose it is.
-        found: Of a second probe: the links over which the first came back.
+        edges: Those that it has followed; the first is whose it is.
+        found: Of a second probe: the edges over which the first came back.
     """
 
-    links: tuple[Link, ...]
-    found: tuple[Link, ...] = ()
+    edges: tuple[Edge, ...]
+    found: tuple[Edge, ...] = ()
 
 
 class Cycles:
@@ -128,7 +128,12 @@ class Cycles:
                             self._follow(invocation, key, awaited, Probe(()))
                 seen = self._numbers.copy()
                 if not waiting:
-                    return
+                    self.active = (
+                        False  # then look: a thread notes its wait, and looks at this then
+                    )
+                    if not self._waiting():
+                        return
+                    self.active = True
         finally:
             self.active = False
 
@@ -147,12 +152,12 @@ class Cycles:
         call = awaited.call
         if call is None or call.done or call.carrier is None:
             return
-        link = Link(
+        edge = Edge(
             self._process_id, self._number(key), self._describe(invocation), awaited.describe()
         )
-        if len(probe.links) < LINKS_MAX and link.key not in [each.key for each in probe.links]:
-            links = (*probe.links, link)
-            call.carrier.probe(call, dataclasses.replace(probe, links=links))
+        if len(probe.edges) < EDGES_MAX and edge.key not in [each.key for each in probe.edges]:
+            edges = (*probe.edges, edge)
+            call.carrier.probe(call, dataclasses.replace(probe, edges=edges))
 
     def _describe(self, invocation: Invocation) -> str:
         cell = self._cells.get(invocation.target)
@@ -163,19 +168,19 @@ class Cycles:
 
         Args:
             invocation: The call.
-            probe: Has at least one link, the last of which awaits the call.
+            probe: Has at least one edge, the last of which awaits the call.
         """
         cell = self._cells.get(invocation.target)
-        if cell is None or not probe.links:
+        if cell is None or not probe.edges:
             return
         holder = cell.holder(invocation)
-        if holder is None and len(probe.links) == 1:
+        if holder is None and len(probe.edges) == 1:
             return  # it runs: if there is a cycle, others are to be taken out of it
         node = invocation if holder is None else holder
         reentrant = holder is not None and cell.options.reentrant
-        last = dataclasses.replace(probe.links[-1], in_turn=holder is not None, reentrant=reentrant)
-        probe = dataclasses.replace(probe, links=(*probe.links[:-1], last))
-        first = probe.links[0]
+        last = dataclasses.replace(probe.edges[-1], in_turn=holder is not None, reentrant=reentrant)
+        probe = dataclasses.replace(probe, edges=(*probe.edges[:-1], last))
+        first = probe.edges[0]
         for key, awaited in holding_up(node):
             if first.key == (self._process_id, self._numbers.get(key)):
                 self._came_back(node, key, awaited, probe)
@@ -186,16 +191,16 @@ class Cycles:
         self, invocation: Invocation, key: Waiter, awaited: Awaited, probe: Probe
     ) -> None:
         if not probe.found:
-            self._follow(invocation, key, awaited, Probe((), found=probe.links))
+            self._follow(invocation, key, awaited, Probe((), found=probe.edges))
             return
         call = awaited.call
-        if [each.key for each in probe.links] != [each.key for each in probe.found]:
+        if [each.key for each in probe.edges] != [each.key for each in probe.found]:
             return  # something moved meanwhile
-        held_up = [link for link in probe.links if link.in_turn]
-        candidates = [link for link in held_up if link.reentrant] or held_up
-        chosen = max(candidates, key=lambda link: link.key)
-        if chosen is probe.links[0] and call is not None and call.carrier is not None:
-            call.carrier.break_cycle(call, "\n".join(f"  {link}" for link in probe.links))
+        held_up = [edge for edge in probe.edges if edge.in_turn]
+        candidates = [edge for edge in held_up if edge.reentrant] or held_up
+        chosen = max(candidates, key=lambda edge: edge.key)
+        if chosen is probe.edges[0] and call is not None and call.carrier is not None:
+            call.carrier.break_cycle(call, "\n".join(f"  {edge}" for edge in probe.edges))
 
 
-__all__ = ["LINKS_MAX", "PROBE_AFTER_S", "Cycles", "Link", "Probe"]
+__all__ = ["EDGES_MAX", "PROBE_AFTER_S", "Cycles", "Edge", "Probe"]

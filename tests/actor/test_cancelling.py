@@ -16,16 +16,17 @@ ENDED: dict[str, threading.Event] = {}
 
 @fray.actor
 class Worker:
-    async def work(self, name: str) -> None:
+    async def work(self, begun: str, name: str) -> None:
+        ENDED[begun].set()
         try:
             await asyncio.sleep(SOON_S)
         except asyncio.CancelledError:
             ENDED[name].set()
             raise
 
-    def delegate(self, worker, name: str) -> str:
+    def delegate(self, worker, begun: str, name: str) -> str:
         try:
-            worker.work(name)
+            worker.work(begun, name)
         except (CallCancelled, DeadlineExceeded):
             return "told"
         return "never told"
@@ -74,21 +75,13 @@ async def test_cancelling_sets_the_flag_of_a_plain_method(workers):
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
 async def test_what_a_plain_method_is_blocked_for_is_cancelled_with_it(workers, how):
     a, b = workers
-    call = a.delegate.options(timeout=0.3 if how == "deadline" else 60).remote(b, "ended")
+    timeout = 1 if how == "deadline" else 60
+    call = a.delegate.options(timeout=timeout).remote(b, "begun", "ended")
+    await until("begun")
     if how == "deadline":
         with pytest.raises(DeadlineExceeded):
             await call
     else:
-        await b_runs(a)
         call.cancel()
     await until("ended")
     assert await asyncio.gather(a.ready.remote(), b.ready.remote()) == [True, True]
-
-
-async def b_runs(a) -> None:
-    """Until the thread of ``a`` is blocked for a call."""
-    system = a.route.system
-    [cell] = [c for c in system.process.cells.values() if c.target == a.route.endpoints[0].target]
-    async with asyncio.timeout(SOON_S / 2):
-        while not cell.awaits():
-            await asyncio.sleep(0.001)

@@ -607,3 +607,18 @@ def processes_of(fray: Fray) -> dict[int, str]:
         except (OSError, psutil.Error):  # another user's, or it has ended
             continue
     return found
+
+
+def test_output_that_was_dropped_is_told_of_with_how_much(alone: Fray) -> None:
+    written = 256 << 20
+    flood = (
+        f"import os; [os.write(1, (b'x' * 1023 + b'\\n') * 1024) for _ in range({written >> 20})]"
+    )
+    done = alone("run", "--", sys.executable, "-c", flood)
+    marked = [line for line in done.stdout.splitlines() if line.startswith("[fray] ")]
+    missing = sum(int(line.split()[1]) for line in marked)
+    assert missing > 0
+    shown = [line for line in done.stdout.splitlines() if line.startswith("x")]
+    assert len(shown) * 1024 + missing == written
+    assert f"fray: {missing} bytes of the output are missing, as marked there" in done.stderr
+    assert "64 MiB are kept" in done.stderr

@@ -62,6 +62,29 @@ async def main():
 asyncio.run(main())
 """
 
+CALLER = """
+import asyncio
+import fray
+
+@fray.actor
+class Counter:
+    def __init__(self): self.n = 0
+    def add(self, by): self.n += by; return self.n
+
+async def main():
+    async with fray.connect():
+        counter = await Counter.options(name="counter").remote()
+        print(await counter.add.remote(2), flush=True)
+        try:
+            while True:
+                await counter.add.remote(1)
+                await asyncio.sleep(0.01)
+        except fray.ActorDied as exc:
+            print(exc, flush=True)
+
+asyncio.run(main())
+"""
+
 
 def until(condition: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> Any:
     """Waits for a condition that other processes make true, and gives its value."""
@@ -80,7 +103,12 @@ class Fray:
         self.home = home
         self.started: list[subprocess.Popen[str]] = []
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in (("steps", STEPS), ("stubborn", STUBBORN), ("actors", ACTOR)):
+        for name, text in (
+            ("steps", STEPS),
+            ("stubborn", STUBBORN),
+            ("actors", ACTOR),
+            ("caller", CALLER),
+        ):
             (folder / f"{name}.py").write_text(text)
         usual = {k: v for k, v in os.environ.items() if not k.startswith("FRAY_CLUSTER")}
         self.environ = {
@@ -413,6 +441,20 @@ def test_actors_are_listed_shown_and_stopped(fray: Fray) -> None:
     assert fray.json("actor", "list", "--namespace", "zoo") == []
     (fray.folder / "go").touch()
     assert finish(process)[0] == 0
+
+
+def test_callers_of_an_actor_are_told_that_the_command_stopped_it(fray: Fray) -> None:
+    process = fray.popen("run", "--namespace", "ward", "caller.py")
+    assert line_of(process) == "2"
+    fray("actor", "stop", "counter", "--namespace", "ward")
+    assert "`fray actor stop` stopped it, by ann" in finish(process)[1]
+
+
+@pytest.mark.parametrize("command", ["job list", "job list --json", "status"])
+def test_closed_output_is_no_reason_to_crash(fray: Fray, command: str) -> None:
+    shell = f'exec "{sys.executable}" -m fray.cli.main {command} <&- >&- 2>&-'
+    done = subprocess.run(["sh", "-c", shell], cwd=fray.folder, env=fray.environ, timeout=WAIT_S)
+    assert done.returncode == 0
 
 
 # ---- clusters

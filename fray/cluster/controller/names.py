@@ -140,7 +140,9 @@ class Names:
         """See `NamesApi.departed`."""
         return await self._departures.wait(endpoints, wait_s)
 
-    async def stop_actor(self, key: ActorKey, grace_s: float) -> bool:
+    async def stop_actor(
+        self, key: ActorKey, grace_s: float, reason: str = "its handle stopped it"
+    ) -> bool:
         """See `NamesApi.stop_actor`."""
         actor_id = key.actor_id
         if not actor_id:
@@ -153,7 +155,7 @@ class Names:
             return False
         if self._book.ledger.job(job_id).status.finished():
             return True  # it has ended already
-        await self._book.commit(StopJob(job_id, "its handle stopped it", grace_s))
+        await self._book.commit(StopJob(job_id, reason, grace_s))
         await self._book.changed.until(
             lambda: self._book.ledger.job(job_id).status.finished(), grace_s + STOP_WAIT_S
         )

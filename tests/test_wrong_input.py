@@ -69,6 +69,10 @@ class Model:
     def predict(self, x: Any = 0) -> Any:
         return x
 
+    @property
+    def width(self) -> int:
+        return 1
+
     def stream(self) -> Iterator[int]:
         yield 1
 
@@ -301,6 +305,11 @@ CALLS: dict[str, Callable[[Any], Case]] = {
         lambda: m.predikt.remote(1),
         UnknownMethodError,
         r"has no method 'predikt'; did you mean 'predict'\? \(it has: hang, predict, stream\)",
+    ),
+    "a property": lambda m: (
+        lambda: m.width.remote(),
+        UnknownMethodError,
+        r"width is a property; only methods can be called: add one that returns it",
     ),
     "a private method": lambda m: (
         lambda: m._weights(),

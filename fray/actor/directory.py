@@ -63,6 +63,10 @@ class Endpoint:
         return f"{self.actor_id}/{self.incarnation}"
 
 
+BEING_STARTED = "it is being started"
+"""Why an actor is not ready that has its place: nothing is wrong, but its start may take long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Located:
     """Where an actor is.
@@ -321,6 +325,7 @@ class Directory(Protocol):
 
 
 __all__ = [
+    "BEING_STARTED",
     "ActorKey",
     "ActorSpec",
     "Departure",

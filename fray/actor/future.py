@@ -15,7 +15,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from fray.actor.stream import Stream
 from fray.errors import (
@@ -101,8 +101,9 @@ class ActorFuture(Generic[T_co]):
     Await it (from any event loop), or block for it with `result`. Cancelling the task that awaits
     it cancels the call. A failure that nobody ever looks at is logged once.
 
-    For a generator method it is an iterator instead: ``async for`` (or ``for``) over it; leaving
-    the loop closes the generator at the actor.
+    For a generator method it is iterated over instead: ``async for`` (or ``for``); leaving the loop
+    closes the generator at the actor. ``aiter(future)`` (or ``iter``) gives an iterator for
+    ``anext`` (``next``); dropping that closes the generator.
     """
 
     def __init__(self, route: Route, method: str, timeout_s: float | None, retries: int) -> None:
@@ -259,6 +260,20 @@ class ActorFuture(Generic[T_co]):
     def __iter__(self) -> Iterator[Any]:
         refuse_to_block(f"for … in {self.describe()}", "async for … in …", self._process)
         return Stream(self)
+
+    def __anext__(self) -> NoReturn:
+        raise TypeError(self._needs_iterator("aiter", "await anext"))
+
+    def __next__(self) -> NoReturn:
+        raise TypeError(self._needs_iterator("iter", "next"))
+
+    def _needs_iterator(self, make: str, take: str) -> str:
+        """The system keeps each future until its outcome: nobody could see that it was dropped."""
+        what = self.describe()
+        return (
+            f"items are taken from an iterator: it = {make}({what}.remote(...)), then {take}(it); "
+            "the generator is closed when that is dropped"
+        )
 
     def __del__(self) -> None:
         if self.failed and not self._looked_at:

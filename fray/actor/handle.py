@@ -63,7 +63,7 @@ class ActorMethod:
             **kwargs: The method's keyword arguments.
 
         Returns:
-            The future of the outcome; for a generator method, an iterator.
+            The future of the outcome; for a generator method, to be iterated over.
 
         Raises:
             PayloadError: An argument cannot be pickled; nothing was sent.
@@ -307,8 +307,7 @@ class ActorHandle(Generic[T]):
         return future
 
     def __reduce__(self) -> Any:
-        methods = None if self._methods is None else dict(self._methods)
-        return _rebuild, (type(self), self._key, self._label, methods)
+        return _rebuild, (type(self), self._key, self._label, self._methods)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ActorHandle) and other._key == self._key  # pyright: ignore[reportUnknownMemberType]

@@ -18,6 +18,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fray.actor.directory import BEING_STARTED
 from fray.errors import (
     ActorDied,
     ActorNotFoundError,
@@ -363,7 +364,8 @@ class Route:
             self.waits_for = located.pending
             if waited_s >= NOT_READY_TOLD_S and self.waits_for != self._told:
                 self._told = self.waits_for
-                log.warning("%s is not ready yet: %s", self.label, self._told)
+                level = logging.INFO if self._told == BEING_STARTED else logging.WARNING
+                log.log(level, "%s is not ready yet: %s", self.label, self._told)
 
     def _keep_fresh(self) -> None:
         """The members of a pool come and go: what a name means is asked for again, beside calls."""

@@ -172,7 +172,8 @@ async def _stop_one(cluster: AsyncFrayCluster, row: ActorRow, grace_s: float) ->
 
     key = ActorKey(ACTORS_NAMESPACE, actor_id=row.actor_id)
     try:
-        return await cluster.names.stop_actor(key, stop_s(grace_s))
+        reason = f"`fray actor stop` stopped it, by {cluster.identity.user}"
+        return await cluster.names.stop_actor(key, stop_s(grace_s), reason)
     except (ActorDied, ActorNotFoundError):
         return False
 

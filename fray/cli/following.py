@@ -17,6 +17,8 @@ from fray.cli.exits import SIGNAL_BASE, failed_tasks, job_exit_code
 from fray.cli.output import LinePrinter, OutputClosed
 from fray.cluster.control import AgentApi, JobsApi, control
 from fray.cluster.controller.commands import STOP_GRACE_S
+from fray.cluster.worker.launcher import LOG_BYTES_MAX
+from fray.cluster.worker.logs import dropped_bytes_of
 from fray.errors import ClusterUnavailable, FrayError
 from fray.runtime.tasks import Scope
 
@@ -95,6 +97,7 @@ class Foreground:
         self._job_id: JobId | None = None
         self._signals: list[int] = []
         self._main: asyncio.Task[object] | None = None
+        self._dropped_bytes = 0
         self.left = False
 
     async def run(self) -> int:
@@ -143,6 +146,11 @@ class Foreground:
         report = watching.result()
         causes = {} if self._signals else await self._causes(report)
         interrupted_by = self._signals[0] if self._signals else None
+        if self._dropped_bytes:
+            self._view.told(
+                f"{self._dropped_bytes} bytes of the output are missing, as marked there: of each "
+                f"task's, {LOG_BYTES_MAX >> 20} MiB are kept, from its beginning and its end"
+            )
         code = job_exit_code(report, causes, interrupted_by=interrupted_by)
         self._view.finished(report, code)
         return code
@@ -153,6 +161,7 @@ class Foreground:
         try:
             async with aclosing(lines_of(self._cluster, job_id, tell=self._view.told)) as lines:
                 async for line in lines:
+                    self._dropped_bytes += dropped_bytes_of(line.text)
                     await self._printer.put(self._view.line(line))
         finally:
             self._printer.close()

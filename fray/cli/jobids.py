@@ -25,7 +25,7 @@ def resolve_id(given: str, known: Sequence[str], *, what: str = "job") -> str:
         Failure: None fits, or several do; the message lists those, newest first.
     """
     if not given:
-        raise Failure(f"a {what}'s id is empty; `fray {what} list` shows them")
+        raise Failure(f"the {what}'s id is empty; `fray {what} list` shows them")
     fitting = (
         [each for each in known if each == given],
         [each for each in known if _without_user(each) == given],

@@ -5,11 +5,24 @@ It imports next to nothing: what a command needs is imported once it is known wh
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 from fray.version import __version__
 from fray_start import quiet_interrupts
+
+
+def open_streams() -> None:
+    """Stands in for standard streams that are closed, as after ``fray … >&-``.
+
+    Else their numbers are given to the next sockets, to which output would then go.
+    """
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            stream = open(opened, mode, encoding="utf-8", closefd=opened != fd)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"fray {__version__}")
         sys.exit(0)
     quiet_interrupts()
+    open_streams()
     from fray.cli.app import execute
 
     sys.exit(execute(given))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 
 from fray.cli.errors import UsageFailure
 from fray.cluster.accelerators import AUTO_GPU
@@ -94,6 +95,8 @@ def _command(arguments: RunArguments, workspace: Path, cwd: Path) -> list[str]:
         raise UsageFailure("nothing to run: `fray run SCRIPT.py …` or `fray run -- PROGRAM …`")
     first, *rest = arguments.command
     if arguments.is_program or not first.endswith(".py"):
+        if ("/" in first or not which(first)) and (cwd / first).is_dir():
+            raise UsageFailure(f"{first} is a folder; give a script or a program to run")
         return [first, *rest]
     # Like every path on a command line it is seen from here, but it runs in the project folder.
     here, there = cwd / first, workspace / first

@@ -245,8 +245,12 @@ class NamesApi(Protocol):
         """Who has a name, or had an exclusive one last; sorted."""
         ...
 
-    async def stop_actor(self, key: ActorKey, grace_s: float) -> bool:
+    async def stop_actor(
+        self, key: ActorKey, grace_s: float, reason: str = "its handle stopped it"
+    ) -> bool:
         """Orders the job of an actor that the cluster made to stop; False if there is none.
+
+        Whoever calls the actor then is told the reason: who stopped it.
 
         Returns when the actor has stopped.
         """

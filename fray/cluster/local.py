@@ -11,10 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fray.actor.system import ActorSystem
@@ -26,6 +23,7 @@ from fray.cluster.controller.journal import MemoryStore
 from fray.cluster.controller.specs import WorkerSpec
 from fray.cluster.controller.tree import Controller
 from fray.cluster.files import write_once
+from fray.cluster.scratch import Scratch
 from fray.cluster.worker.agent import Agent
 from fray.cluster.worker.hosts import host_resources
 from fray.cluster.worker.local import LocalLauncher
@@ -56,7 +54,8 @@ class _Embedded:
         self._max_workers = max_workers
         self._strict = strict
         self._thread = LoopThread("fray-controller")
-        self._home = Path(tempfile.mkdtemp(prefix="fray-local-"))
+        self._scratch = Scratch()
+        self._home = self._scratch.path
         self._pid = os.getpid()
         self.token = SystemClock().token(32)
         self._token_file = self._home / "token"
@@ -85,7 +84,7 @@ class _Embedded:
         self._controller = Controller(process, MemoryStore(), self._home / "blobs", facts)
         await self._controller.start()
         clock = process.clock
-        processes = SubprocessLauncher(self._home / "run", clock)
+        processes = SubprocessLauncher(self._home / "run", clock, embedded=True)
         self.launcher = LocalLauncher(clock, processes)
         system = self._system = ActorSystem(process, None, namespace="")
         spec = WorkerSpec(
@@ -132,7 +131,7 @@ class _Embedded:
 
     def _remove(self) -> None:
         self._thread.stop()
-        shutil.rmtree(self._home, ignore_errors=True)
+        self._scratch.remove()
 
     async def _stop(self) -> None:
         if self._agent is not None:

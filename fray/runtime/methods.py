@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from types import MappingProxyType
 from typing import Any
+
+from fray.runtime.guarded import is_a
 
 OPTIONS_ATTRIBUTE = "__fray_method__"
 """Where ``@fray.method`` leaves its `MethodOptions` on a function."""
@@ -116,6 +117,16 @@ class Method:
     options: MethodOptions = DEFAULT_OPTIONS
 
 
+class Methods(dict[str, Method]):
+    """The public methods of a class by name. Not to be changed.
+
+    Attributes:
+        properties: What looks like them, and cannot be called from elsewhere.
+    """
+
+    properties: frozenset[str] = frozenset()
+
+
 def _kind(fn: Any) -> Kind:
     fn = inspect.unwrap(fn)
     if inspect.isasyncgenfunction(fn):
@@ -128,23 +139,27 @@ def _kind(fn: Any) -> Kind:
 
 
 @functools.lru_cache(maxsize=1024)
-def methods_of(cls: type) -> Mapping[str, Method]:
+def methods_of(cls: type) -> Methods:
     """The public methods of a class, its bases' included.
 
     Args:
         cls: The class.
     """
-    found: dict[str, Method] = {}
+    found = Methods()
+    properties: set[str] = set()
     for name in dir(cls):
         if name.startswith("_") or name in NOT_METHODS:
             continue
         raw: Any = inspect.getattr_static(cls, name)
+        if is_a(raw, (property, functools.cached_property)):
+            properties.add(name)
         fn: Any = getattr(raw, "__func__", raw)  # what static and class methods wrap
         if not callable(fn) or inspect.isclass(fn):
             continue
         options = getattr(inspect.unwrap(fn), OPTIONS_ATTRIBUTE, DEFAULT_OPTIONS)
         found[name] = Method(name, _kind(fn), options)
-    return MappingProxyType(found)
+    found.properties = frozenset(properties)
+    return found
 
 
 @functools.lru_cache(maxsize=1024)
@@ -193,6 +208,11 @@ def no_such_method(owner: str, name: str, known: Iterable[str]) -> str:
     """
     if name.startswith("_"):
         return f"{owner}.{name} is private: only methods without a leading underscore can be called"
+    if isinstance(known, Methods) and name in known.properties:
+        return (
+            f"{owner}.{name} is a property; only methods can be called: add one that returns it, "
+            f"and call that"
+        )
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -221,6 +241,7 @@ __all__ = [
     "Kind",
     "Method",
     "MethodOptions",
+    "Methods",
     "hook_takes",
     "methods_of",
     "no_such_method",

@@ -135,6 +135,15 @@ def test_a_callback_of_a_stream_waits_for_its_end(worker: Any) -> None:
     assert done.wait(10)
 
 
+async def test_items_are_taken_from_an_iterator_whose_end_closes_the_generator(worker: Any) -> None:
+    with pytest.raises(TypeError, match=r"it = aiter\(Worker\.endless\.remote\("):
+        await anext(worker.endless.remote())
+    items = aiter(worker.endless.remote())
+    assert [await anext(items), await anext(items)] == [0, 1]
+    await items.aclose()  # type: ignore[attr-defined]
+    assert await worker.add.remote(1) == 2
+
+
 def test_who_asks_again_and_again_with_a_timeout_leaves_nothing_behind(worker: Any) -> None:
     future = worker.wait.remote()
     for _ in range(5):

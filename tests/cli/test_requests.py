@@ -173,3 +173,12 @@ def test_gpus_are_read_or_refused_but_never_fail_otherwise(text: str) -> None:
         return
     assert gpus.count > 0
     assert gpus.variant
+
+
+@pytest.mark.parametrize("is_program", [False, True])
+def test_a_folder_is_nothing_to_run(tmp_path: Path, is_program: bool) -> None:
+    (tmp_path / "project").mkdir()
+    for folder in (str(tmp_path), "project", "./project"):
+        arguments = RunArguments(command=(folder,), is_program=is_program)
+        with pytest.raises(UsageFailure, match=f"{folder} is a folder; give a script"):
+            job_request(arguments, cwd=tmp_path, environ={})

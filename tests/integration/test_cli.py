@@ -63,6 +63,29 @@ async def main():
 asyncio.run(main())
 """
 
+CALLER = """
+import asyncio
+import fray
+
+@fray.actor
+class Counter:
+    def __init__(self): self.n = 0
+    def add(self, by): self.n += by; return self.n
+
+async def main():
+    async with fray.connect():
+        counter = await Counter.options(name="counter").remote()
+        print(await counter.add.remote(2), flush=True)
+        try:
+            while True:
+                await counter.add.remote(1)
+                await asyncio.sleep(0.01)
+        except fray.ActorDied as exc:
+            print(exc, flush=True)
+
+asyncio.run(main())
+"""
+
 
 def until(condition: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> Any:
     """Waits for a condition that other processes make true, and gives its value."""
@@ -81,7 +104,12 @@ class Fray:
         self.home = home
         self.started: list[subprocess.Popen[str]] = []
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in (("steps", STEPS), ("stubborn", STUBBORN), ("actors", ACTOR)):
+        for name, text in (
+            ("steps", STEPS),
+            ("stubborn", STUBBORN),
+            ("actors", ACTOR),
+            ("caller", CALLER),
+        ):
             (folder / f"{name}.py").write_text(text)
         usual = {k: v for k, v in os.environ.items() if not k.startswith("FRAY_CLUSTER")}
         self.environ = {
@@ -420,6 +448,20 @@ def test_actors_are_listed_shown_and_stopped(fray: Fray) -> None:
     assert finish(process)[0] == 0
 
 
+def test_callers_of_an_actor_are_told_that_the_command_stopped_it(fray: Fray) -> None:
+    process = fray.popen("run", "--namespace", "ward", "caller.py")
+    assert line_of(process) == "2"
+    fray("actor", "stop", "counter", "--namespace", "ward")
+    assert "`fray actor stop` stopped it, by ann" in finish(process)[1]
+
+
+@pytest.mark.parametrize("command", ["job list", "job list --json", "status"])
+def test_closed_output_is_no_reason_to_crash(fray: Fray, command: str) -> None:
+    shell = f'exec "{sys.executable}" -m fray.cli.main {command} <&- >&- 2>&-'
+    done = subprocess.run(["sh", "-c", shell], cwd=fray.folder, env=fray.environ, timeout=WAIT_S)
+    assert done.returncode == 0
+
+
 # ---- clusters
 
 
@@ -612,3 +654,18 @@ def processes_of(fray: Fray) -> dict[int, str]:
         except (OSError, psutil.Error):  # another user's, or it has ended
             continue
     return found
+
+
+def test_output_that_was_dropped_is_told_of_with_how_much(alone: Fray) -> None:
+    written = 256 << 20
+    flood = (
+        f"import os; [os.write(1, (b'x' * 1023 + b'\\n') * 1024) for _ in range({written >> 20})]"
+    )
+    done = alone("run", "--", sys.executable, "-c", flood)
+    marked = [line for line in done.stdout.splitlines() if line.startswith("[fray] ")]
+    missing = sum(int(line.split()[1]) for line in marked)
+    assert missing > 0
+    shown = [line for line in done.stdout.splitlines() if line.startswith("x")]
+    assert len(shown) * 1024 + missing == written
+    assert f"fray: {missing} bytes of the output are missing, as marked there" in done.stderr
+    assert "64 MiB are kept" in done.stderr

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from fray.actor.directory import BEING_STARTED
 from fray.cluster.controller.codec import encode_command, encode_tables
 from fray.cluster.controller.events import Event, JobsSubmitted
 from fray.cluster.controller.journal import Entry, Store, recover
@@ -207,7 +208,7 @@ class Book:
         """
         reasons = self.reasons.get(job_id)
         if not reasons:
-            return "it is being started"
+            return BEING_STARTED
         return "; ".join(f"{r.candidate}: {r.text}" if r.candidate else r.text for r in reasons)
 
     def _index(self, spec: JobSpec) -> None:

@@ -156,7 +156,9 @@ class Names:
         """See `NamesApi.departed`."""
         return await self._departures.wait(endpoints, wait_s)
 
-    async def stop_actor(self, key: ActorKey, grace_s: float) -> bool:
+    async def stop_actor(
+        self, key: ActorKey, grace_s: float, reason: str = "its handle stopped it"
+    ) -> bool:
         """See `NamesApi.stop_actor`."""
         actor_id = key.actor_id
         if not actor_id:
@@ -169,7 +171,6 @@ class Names:
             return False
         if self._book.ledger.job(job_id).status.finished():
             return True  # it has ended already
-        reason = "its handle stopped it"
         ledger = self._book.ledger
         supervised, was = ledger.job(job_id).spec.supervised, ledger.tasks(job_id)[0].live
         if supervised:  # whether it comes back is its supervisor's to say

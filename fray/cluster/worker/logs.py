@@ -37,6 +37,9 @@ _LINE_BYTES_MAX = 64 * 1024
 """How far a line is looked for that a hole cut in two."""
 
 
+_DROPPED = "[fray] {} bytes of output were dropped here to bound this log"
+
+
 @dataclass(frozen=True, slots=True)
 class LogChunk:
     """A piece of a log.
@@ -96,10 +99,21 @@ def _read_chunk(fd: int, offset: int, max_bytes: int) -> LogChunk:
     # The first line behind a hole lacks its beginning: it goes too.
     partial = data.find(b"\n", 0, _LINE_BYTES_MAX) + 1
     dropped = start - offset + partial
-    marker = b"[fray] %d bytes of output were dropped here to bound this log\n" % dropped
+    marker = f"{_DROPPED.format(dropped)}\n".encode()
     if offset > 0 and os.pread(fd, 1, offset - 1) != b"\n":
         marker = b"\n" + marker
     return LogChunk(marker + data[partial:], next_offset, eof, dropped)
+
+
+def dropped_bytes_of(line: str) -> int:
+    """How many bytes are missing where a line of a log stands; 0 for a line that was written.
+
+    Args:
+        line: Without its end. A program may print the same: it is good for reports only.
+    """
+    before, after = _DROPPED.split("{}")
+    number = line.removeprefix(before).removesuffix(after)
+    return int(number) if line == _DROPPED.format(number) and number.isdecimal() else 0
 
 
 def _seek(fd: int, offset: int, whence: int) -> int:
@@ -224,6 +238,7 @@ __all__ = [
     "FOLLOW_DELAY_MIN_S",
     "LogChunk",
     "LogWriter",
+    "dropped_bytes_of",
     "follow",
     "read_log",
 ]

@@ -51,7 +51,7 @@ from fray.cluster.worker.attempts import (
     read_attempt,
 )
 from fray.cluster.worker.environment import inherited
-from fray.cluster.worker.shim import cgroups, records
+from fray.cluster.worker.shim import cgroups, procfs, records
 from fray.cluster.worker.shim.system import LogTrimmer
 from fray.errors import ClusterError
 
@@ -94,6 +94,8 @@ class SubprocessLauncher:
         base_env: Environment variables for all attempts; ``None`` is this process's own, without
             what belongs to an attempt that it may itself be part of.
         kill_timeout_s: See `KILL_TIMEOUT_S`.
+        embedded: Whether this process *is* the cluster: then attempts end when it does, however
+            that comes about. Else they outlive it, to be adopted.
     """
 
     def __init__(
@@ -103,12 +105,14 @@ class SubprocessLauncher:
         *,
         base_env: Mapping[str, str] | None = None,
         kill_timeout_s: float = KILL_TIMEOUT_S,
+        embedded: bool = False,
     ) -> None:
         self._root = root.absolute()
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._clock = clock
         self._base_env = inherited(os.environ) if base_env is None else dict(base_env)
         self._kill_timeout_s = kill_timeout_s
+        self._embedded = embedded
         self._zygote = Zygote()
         self._slots = asyncio.Semaphore(LAUNCHES_MAX)
         self._attempts: dict[AttemptId, SupervisedAttempt] = {}
@@ -234,9 +238,15 @@ class SubprocessLauncher:
             "lease_path": None if spec.lease_path is None else str(spec.lease_path.absolute()),
             "lease_s": spec.lease_s,
             "start_by": spec.start_by,
+            "owner": self._owner() if self._embedded else None,
             "user": spec.user,
             "started_at": self._clock.time(),
         }
+
+    def _owner(self) -> tuple[int, int]:
+        me = procfs.read_stat(os.getpid())
+        assert me is not None, "a process that looks at itself is there"
+        return me.pid, me.start_time
 
     async def _start(self, request: dict[str, Any], run_dir: Path) -> AttemptRecord:
         ours, theirs = socket.socketpair()

@@ -41,6 +41,9 @@ LEFTOVER_GRACE_S = 1.0
 """What processes that outlive their task's main process get between SIGTERM and SIGKILL, unless
 the attempt's own grace is shorter."""
 
+OWNER_GONE_GRACE_S = 1.0
+"""What an attempt gets between SIGTERM and SIGKILL that ends with the process it belongs to."""
+
 _RUNNING, _STOPPING, _KILLING = range(3)
 _NEVER = float("inf")
 
@@ -117,6 +120,7 @@ class Supervisor:
         self._orphan_since: float | None = None
         self._lease_path: str | None = request["lease_path"]
         self._lease_s: float = request["lease_s"]
+        self._owner: tuple[int, int] | None = request["owner"]
         self._heard_at = time.monotonic()
         self._told_unbounded = False
         self._group: cgroups.Group | None = None
@@ -278,6 +282,7 @@ class Supervisor:
             # but that of the look before.
             self._oom_counted_at = now
             self._oom_counts = [self._oom_counts[1], cgroups.oom_kills(self._beside)]
+        self._look_for_owner()
         self._look_for_agent(now)
         self._look_at_lease(now)
 
@@ -287,6 +292,15 @@ class Supervisor:
             if not self._trimmer.supported and not self._told_unbounded:
                 self._told_unbounded = True
                 os.write(self._log, _UNBOUNDED)
+
+    def _look_for_owner(self) -> None:
+        """An embedded cluster is one process: nobody will ever ask for what it leaves behind."""
+        if self._owner is None:
+            return
+        pid, start_time = self._owner
+        stat = procfs.read_stat(pid)
+        if stat is None or stat.ended or stat.start_time != start_time:
+            self._stop("orphaned", min(OWNER_GONE_GRACE_S, self._grace_s))
 
     def _look_for_agent(self, now: float) -> None:
         if self._orphan_timeout_s is None:

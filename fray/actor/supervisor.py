@@ -147,6 +147,9 @@ class Supervisor:
         if failure is None:
             return False
         ours = was_ours and isinstance(exc, asyncio.CancelledError)
+        if not ours and not isinstance(exc, Exception | None):  # somebody else ends the task
+            log.error("supervisor %s had given up: %s", self.name, failure.cause)
+            return False
         error = failed(failure, *([] if exc is None or ours else [exc]))
         raise error from error.__cause__
 

@@ -83,7 +83,8 @@ class Cell:
     Attributes:
         state: Where it is in its life.
         failure: What it died of by its own fault, once it has; see `fail`.
-        fence: Asked before each call whether the actor was given up; it ends then. May be set.
+        fence: Asked before each call whether the actor may have been given up; then the call is
+            refused. May be set.
         stopped: Done once it has ended, with the cause.
     """
 
@@ -147,8 +148,10 @@ class Cell:
             invocation: The call.
         """
         if self.fence is not None and self.fence():
-            self.kill(DeathCause(DeathKind.HOST_LOST, "its host was away for too long"))
-        self._mailbox.submit(invocation)
+            cause = DeathCause(DeathKind.HOST_LOST, "its host was away, and may have been given up")
+            invocation.fail(ActorDied(self.label, cause, started=Started.NO))
+        else:
+            self._mailbox.submit(invocation)
 
     def cancel(self, invocation: Invocation) -> None:
         """The caller has gone: drops a waiting call, cancels a running one. No answer is sent.

@@ -95,10 +95,16 @@ class SupervisedActor:
         spec: How.
         restart: When its supervisor restarts it.
         scope: Owns what goes on beside.
+        on_lost: Told when its system is closed, and nobody will ever know more of it.
     """
 
     def __init__(
-        self, system: ActorSystem, spec: ActorSpec, restart: RestartType, scope: Scope
+        self,
+        system: ActorSystem,
+        spec: ActorSpec,
+        restart: RestartType,
+        scope: Scope,
+        on_lost: Callable[[], object],
     ) -> None:
         self.label = spec.label
         self.actor_id = spec.actor_id
@@ -106,6 +112,7 @@ class SupervisedActor:
         self._system = system
         self._spec = spec
         self._scope = scope
+        self._on_lost = on_lost
         self._begun = 0  # the last life that was ordered
         self._current: Incarnation | None = None
         self._life: Life | None = None
@@ -208,6 +215,7 @@ class SupervisedActor:
     def _hear(self, life: Life | None) -> None:
         if life is None:
             self._lost = True
+            self._on_lost()
             if self._current is not None:
                 self._current.end(CLOSED)
         else:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from fray.actor.childspec import ChildCounts, ChildInfo, ChildSpec
 from fray.actor.current import current_system
 from fray.actor.directory import ActorKey
+from fray.actor.giveup import Block, failed
 from fray.actor.handle import ActorHandle
-from fray.actor.supervised import SupervisedActor, sentence
-from fray.errors import ChildFailed, DeathCause, DeathKind, FrayError, SupervisorFailed
+from fray.actor.supervised import CLOSED, SupervisedActor, sentence
+from fray.errors import DeathCause, DeathKind, SupervisorFailed
 from fray.runtime import children as parts
 from fray.runtime.cell import CURRENT_CELL
 from fray.runtime.loopthread import on_loop
@@ -120,7 +121,8 @@ class Supervisor:
         self._system: ActorSystem | None = None
         self._scope: Scope | None = None
         self._tree: Tree | None = None
-        self._block: _Block | None = None
+        self._root: Supervisor | None = None
+        self._block: Block | None = None
 
     def __repr__(self) -> str:
         return f"<Supervisor {self.name}: {self._tree or 'not started'!r}>"
@@ -128,7 +130,7 @@ class Supervisor:
     # ---- life
 
     async def __aenter__(self) -> Supervisor:
-        self._block = _Block()
+        self._block = Block()
         await self._begin(self._block.cancel)
         return self
 
@@ -145,8 +147,11 @@ class Supervisor:
         if failure is None:
             return False
         ours = was_ours and isinstance(exc, asyncio.CancelledError)
-        failed = _failed(failure, *([] if exc is None or ours else [exc]))
-        raise failed from failed.__cause__
+        if not ours and not isinstance(exc, Exception | None):  # somebody else ends the task
+            log.error("supervisor %s had given up: %s", self.name, failure.cause)
+            return False
+        error = failed(failure, *([] if exc is None or ours else [exc]))
+        raise error from error.__cause__
 
     async def start(self) -> None:
         """Starts the children; returns when all run. Once only.
@@ -164,7 +169,7 @@ class Supervisor:
             failure = self._failure()
             if cell is not None and failure is not None:
                 system = self._running_system()
-                system.process.post(cell.fail, _failed(failure), failure.cause)
+                system.process.post(cell.fail, failed(failure), failure.cause)
 
         await self._begin(give_up)
 
@@ -186,7 +191,7 @@ class Supervisor:
         await self._on_loop(ended)
         failure = self._failure()
         if failure is not None:
-            raise _failed(failure)
+            raise failed(failure)
 
     # ---- children
 
@@ -340,7 +345,7 @@ class Supervisor:
         self._system = current_system()
 
         async def start() -> None:
-            tree = self._plant(self._running_system(), Scope(f"supervisor {self.name}"))
+            tree = self._plant(self._running_system(), Scope(f"supervisor {self.name}"), self)
             try:
                 await tree.start()
             except BaseException as exc:
@@ -348,8 +353,8 @@ class Supervisor:
                 failure = tree.failure
                 if failure is None or not isinstance(exc, SupervisorFailed):
                     raise
-                failed = _failed(failure)
-                raise failed from failed.__cause__
+                error = failed(failure)
+                raise error from error.__cause__
             tree.stopped.add_done_callback(lambda _: self._ended(give_up))
 
         await self._on_loop(start)
@@ -368,15 +373,16 @@ class Supervisor:
             return
         try:
             async with asyncio.timeout(RELEASE_S):
-                while len(scope):
-                    await self._running_system().process.clock.sleep(0.01)
+                await scope.finished()
         except TimeoutError:
             log.info("supervisor %s ended while the controller was away", self.name)
         await scope.close()
 
-    def _plant(self, system: ActorSystem, scope: Scope) -> Tree:
+    def _plant(self, system: ActorSystem, scope: Scope, root: Supervisor) -> Tree:
         """A tree of the first children; later ones do not outlive a restart of their supervisor."""
-        self._system, self._scope = system, scope
+        if self._root not in (None, root):
+            raise RuntimeError(f"supervisor {self.name} belongs to another tree already")
+        self._system, self._scope, self._root = system, scope, root
         for name in [name for name in self._specs if name not in self._first]:
             self._drop(name)
         specs = [self._part_of(spec) for spec in self._first.values()]
@@ -390,7 +396,7 @@ class Supervisor:
         restart = RestartType(spec.restart)
         if isinstance(spec.actor, Supervisor):
             inner = spec.actor
-            start = supervisor_child(lambda: inner._plant(system, scope))
+            start = supervisor_child(lambda: inner._plant(system, scope, self._root or self))
             grace_s = inf
         else:
             if spec.name not in self._actors:
@@ -408,7 +414,13 @@ class Supervisor:
         key = ActorKey(made.namespace, actor_id=made.actor_id)
         self._handles[spec.name] = ActorHandle(key, made.label, methods_of(factory.cls), system)
         restart = RestartType(spec.restart)
-        self._actors[spec.name] = SupervisedActor(system, made, restart, scope)
+        self._actors[spec.name] = SupervisedActor(
+            system, made, restart, scope, (self._root or self)._is_cut_off
+        )
+
+    def _is_cut_off(self) -> None:
+        """The connection was closed, and its actors with it: nothing is left to supervise."""
+        self._running().kill(CLOSED)
 
     def _drop(self, name: str, *, release: bool = True) -> None:
         spec = self._specs.pop(name, None)
@@ -434,53 +446,6 @@ class Supervisor:
         for spec in self._specs.values():
             if isinstance(spec.actor, Supervisor):
                 spec.actor._release_all()
-
-
-class _Block:
-    """The body of an ``async with``: cancelled, once, when the supervisor gives up."""
-
-    def __init__(self) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("`async with fray.Supervisor(…)` is used in a task")
-        self._task = task
-        self._loop = asyncio.get_running_loop()
-        self._left = False
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        """From any thread."""
-        self._loop.call_soon_threadsafe(self._cancel)
-
-    def _cancel(self) -> None:
-        if not self._left:
-            self._cancelled = True
-            self._task.cancel("the supervisor of this block has given up")
-
-    def leave(self) -> bool:
-        """The block is over. Says whether a cancellation that ended it was ours alone."""
-        self._left = True
-        return self._cancelled and self._task.uncancel() == 0
-
-
-def _failed(failure: Failure, *others: BaseException) -> SupervisorFailed:
-    """A failure as an exception, with all that led to it as its cause."""
-    exc = SupervisorFailed(failure.name, failure.cause)
-    because = [*others, *(_exception_of(each) for each in failure.because)]
-    if because:
-        exc.__cause__ = BaseExceptionGroup(f"what ended {failure.name}", because)
-    return exc
-
-
-def _exception_of(failure: Failure) -> BaseException:
-    if failure.because:
-        return _failed(failure)
-    exc = ChildFailed(failure.name, failure.cause)
-    if isinstance(failure.error, FrayError):
-        exc.__cause__ = failure.error.__cause__
-    else:
-        exc.__cause__ = failure.error
-    return exc
 
 
 __all__ = ["Supervisor"]

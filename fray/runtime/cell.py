@@ -85,7 +85,8 @@ class Cell:
     Attributes:
         state: Where it is in its life.
         failure: What it died of by its own fault, once it has; see `fail`.
-        fence: Asked before each call whether the actor was given up; it ends then. May be set.
+        fence: Asked before each call whether the actor may have been given up; then the call is
+            refused. May be set.
         stopped: Done once it has ended, with the cause.
     """
 
@@ -161,8 +162,10 @@ class Cell:
             invocation: The call.
         """
         if self.fence is not None and self.fence():
-            self.kill(DeathCause(DeathKind.HOST_LOST, "its host was away for too long"))
-        self._mailbox.submit(invocation)
+            cause = DeathCause(DeathKind.HOST_LOST, "its host was away, and may have been given up")
+            invocation.fail(ActorDied(self.label, cause, started=Started.NO))
+        else:
+            self._mailbox.submit(invocation)
 
     def submit_repeatable(self, invocation: Invocation) -> None:
         """Takes a call that has a key: it does not run if it is known what became of it.

@@ -78,6 +78,12 @@ class Scope:
         if exc is not None:
             self._on_error(task.get_name(), exc)
 
+    async def finished(self) -> None:
+        """Waits until nothing runs in it. The caller's own task does not count."""
+        current = asyncio.current_task()
+        while waiting := [t for t in self._tasks if t is not current]:
+            await asyncio.wait(waiting)
+
     async def close(self) -> None:
         """Cancels every task and waits until all have ended. The caller's own task is spared."""
         self._closed = True

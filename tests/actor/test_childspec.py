@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import pickle
 from typing import Any
@@ -79,6 +80,38 @@ async def test_a_driver_supervises_actors_in_its_own_process_too():
             await handle  # it is permanent
             [part] = await supervisor.which_children()
             assert part.starts == 2
+
+
+def test_a_supervisor_works_on_another_loop_than_its_connections():
+    async def main() -> None:
+        with pytest.raises(fray.SupervisorFailed):
+            async with fray.Supervisor([fray.ChildSpec("part", Part, (1,))], intensity=0) as boss:
+                assert (await boss.count_children()).active == 1
+                await boss["part"].kill()
+                await asyncio.sleep(60)
+                pytest.fail("the block goes on")
+
+    with fray.connect("local"):
+        asyncio.run(main())
+
+
+async def test_a_supervisor_whose_connection_is_closed_has_ended():
+    async with fray.connect("local"):
+        supervisor = fray.Supervisor([fray.ChildSpec("part", Part, (1,))], intensity=-1)
+        await supervisor.start()
+        ending = asyncio.ensure_future(supervisor.wait())
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await ending
+
+
+async def test_a_supervisor_that_was_started_is_nobodys_child():
+    async with fray.connect("local"):
+        inner = fray.Supervisor(name="inner")
+        async with inner:
+            outer = fray.Supervisor([fray.ChildSpec("inner", inner)], intensity=0)
+            with pytest.raises(fray.SupervisorFailed, match="belongs to another tree"):
+                await outer.start()
 
 
 def test_what_a_monitor_tells_can_be_sent_on():

@@ -129,6 +129,21 @@ async def test_who_was_suspended_for_too_long_answers_nobody_when_it_goes_on(sim
     assert zombie.exit is not None
 
 
+@pytest.mark.parametrize("sim_seed", range(8), indirect=True, ids="seed{}".format)
+async def test_who_was_suspended_for_almost_too_long_goes_on_or_starts_again(sim_cluster):
+    [host] = await sim_cluster.add_hosts(1)
+    counter = await Counter.options(name="counter", max_restarts=0).remote()
+    assert await counter.add.remote(5) == 5
+    before = sim_cluster.process_of(counter)
+    sim_cluster.freeze(host)
+    await asyncio.sleep(62 + sim_cluster.sim.clock.random.random() * 30)
+    sim_cluster.thaw(host)
+    answer = await counter.add.remote(1)
+    assert answer == (6 if sim_cluster.process_of(counter) is before else 1)
+    await asyncio.sleep(200)
+    assert await counter.add.remote(1) == answer + 1
+
+
 @SEEDS
 async def test_who_was_given_up_does_not_get_its_name_back(sim_cluster):
     [host] = await sim_cluster.add_hosts(1)

@@ -312,6 +312,25 @@ async def test_what_the_block_raises_itself_is_among_the_causes(sim_cluster):
     assert (str(mine), child.child) == ("no step without it", "a")
 
 
+async def test_a_block_that_somebody_else_cancels_is_cancelled_whatever_its_supervisor_does(
+    sim_cluster,
+):
+    await sim_cluster.add_hosts(1)
+
+    async def supervise() -> None:
+        async with fray.Supervisor(parts("a"), intensity=0) as supervisor:
+            sim_cluster.crash(sim_cluster.process_of(supervisor["a"]))
+            try:
+                await asyncio.sleep(100)
+            finally:
+                asyncio.current_task().cancel()  # while ours unwinds the block
+                await asyncio.sleep(1)
+
+    task = asyncio.ensure_future(supervise())
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
 async def test_a_block_that_raises_stops_its_children_and_raises_that(sim_cluster):
     await sim_cluster.add_hosts(1)
     with pytest.raises(RuntimeError, match="enough"):

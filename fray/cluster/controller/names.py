@@ -188,9 +188,10 @@ class Names:
     async def actor_ids(self, key: ActorKey) -> list[str]:
         """See `NamesApi.actor_ids`."""
         found = self._find(key.namespace, key.name)
-        if not found and self._clock.monotonic() < self._recovered_at:
-            await self.locate(key, self._recovered_at - self._clock.monotonic())
-            found = self._find(key.namespace, key.name)
+        left_s = self._recovered_at - self._clock.monotonic()
+        if not found and left_s > 0:
+            known = self._changed.until(lambda: bool(self._find(key.namespace, key.name)), left_s)
+            found = self._find(key.namespace, key.name) if await known else ()
         if found:
             return sorted({endpoint.actor_id for endpoint in found})
         last = self._book.actor_to_be(key.namespace, key.name)

@@ -59,7 +59,7 @@ ORDERS_WAIT_S = 5.0
 """How long one question for changed orders waits at the controller. It is the host's sign of life,
 too: the controller begins to doubt a host after twice this time."""
 
-REPORT_S = 20.0
+REPORT_S = 60.0
 """How often a host reports where nothing changes: only in case that something was lost."""
 
 CALL_S = 4.0
@@ -345,7 +345,7 @@ class Agent:
 
     def _obey(self, orders: Orders) -> None:
         desired = orders.desired
-        if desired.generation < self._generation:
+        if desired is None or desired.generation < self._generation:
             return
         self._generation = desired.generation
         wanted = {spec.attempt_id: spec for spec in desired.attempts}

@@ -299,12 +299,13 @@ class Orders:
     Attributes:
         standing: Whether this life of the host is still good. One that is fenced kills everything
             and registers anew under another boot id; an unknown one registers.
-        desired: The attempts; what runs and is not among them is to be killed.
+        desired: The attempts; what runs and is not among them is to be killed. None where the host
+            said that it has this set already.
         lease_s: For how long the host may go on without hearing from the controller.
     """
 
     standing: Standing
-    desired: Desired
+    desired: Desired | None
     lease_s: float
 
 

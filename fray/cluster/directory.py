@@ -63,6 +63,10 @@ was lost, for a controller that was started again knows no names."""
 STOP_S_MAX = 30 * 24 * 3600.0
 """An actor that may take as long as it likes to stop is killed after a month."""
 
+RENEW_TASK_S = 300.0
+"""How often a task does so once it has been heard: its host's agent says that it lives, and the
+kernel, which probes the link every few seconds, that the controller is still the same."""
+
 OBITUARY_WAIT_S = 3.0
 """How long an agent may take to learn why a process of its host is gone."""
 
@@ -130,18 +134,23 @@ class ClusterDirectory:
     async def _renew(self) -> None:
         assert self._system is not None
         process = self._system.process
+        heard = False
         while True:
+            period_s = RENEW_TASK_S if heard and self._identity.attempt_id else RENEW_S
             try:
-                async with asyncio.timeout(RENEW_S):
+                async with asyncio.timeout(period_s):
                     await self._controller_lost.wait()
             except TimeoutError:
                 pass  # it is time to renew anyway
             self._controller_lost.clear()
+            heard = False
             if self._claims:
                 try:
                     await self._names.renew(process.process_id, list(self._claims.values()))
                 except FrayError as exc:  # the controller is away: the next round tells it all
                     log.debug("names were not renewed: %s", exc)
+                else:
+                    heard = True
 
     def agent(self, address: str) -> AgentApi:
         """A host's agent.

@@ -49,7 +49,7 @@ REFUSAL_LINGER_S = 1.0
 """How long a peer that broke the protocol may take to read why before the link is cut."""
 
 _JOIN_BYTES_MAX = 16 << 10  # shorter messages are joined: cheaper than a list of buffers
-_KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_PROBES = 60, 15, 8
+_KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_PROBES = 5, 5, 35
 
 _BINARY = Opcode.BINARY
 

@@ -1,8 +1,9 @@
 """Barriers: a process is stopped at a point of its own choosing, just before it does something.
 
 The points are the calls that a process sends, to fray's own actors (``names.register``,
-``fleet.report``, ``jobs.submit``, ``blobs.get``) and to users' (``*.add``). The process freezes as
-it is about to send one; when it is released it sends it, as if nothing had happened.
+``fleet.report``, ``jobs.submit``, ``blobs.get``) and to users' (``*.add``), and of an agent also
+each launch (``launch.*``). The process freezes as it is about to do it; when it is released it does
+it, as if nothing had happened.
 """
 
 from __future__ import annotations

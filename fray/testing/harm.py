@@ -139,7 +139,8 @@ class Harm:
 
         Args:
             point: A call, as ``actor.method``: ``names.register``, ``fleet.report``,
-                ``blobs.get``, ``jobs.submit``, or that of a user's actor (``*.add``).
+                ``blobs.get``, ``jobs.submit``, or that of a user's actor (``*.add``); and
+                ``launch.*``, where an agent starts an attempt.
             who: Only this process, those of this host, or that of this actor (which need not run
                 yet); also by name. None for any.
         """

@@ -50,6 +50,7 @@ class RunRecord:
         answer: Checksum of what it returned or raised; a generator has none.
         items: Checksums of what a generator yielded.
         serial: Whether the actor runs one call after the other, this one too.
+        plain: Whether a plain method was run, in one go.
     """
 
     call: CallRecord
@@ -63,6 +64,7 @@ class RunRecord:
     answer: int | None = None
     items: list[int] = field(default_factory=list[int])
     serial: bool = True
+    plain: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -181,6 +183,7 @@ class History:
         * What is said not to have started never runs, not later either.
         * Calls of one caller to one incarnation start in the order in which they were made, where
           the actor serves one after the other and none had to be sent again.
+        * An actor that serves one call after the other serves no two at once.
         * An incarnation runs nothing once its successor has run something.
 
         Args:
@@ -193,6 +196,7 @@ class History:
             for run in self.stale
         ]
         found += _out_of_order(self.runs)
+        found += _at_once(self.runs)
         if settled:
             found += [f"{call} of t={call.made_at:.3f} never ended" for call in self.pending()]
         return found
@@ -253,6 +257,23 @@ def _out_of_order(runs: list[RunRecord]) -> Iterator[str]:
         if before is not None and before.number > call.number:
             yield f"{call} was made before {before}, and started after it in {run.process}"
         last[way] = call
+
+
+def _at_once(runs: list[RunRecord]) -> Iterator[str]:
+    last: dict[tuple[str, int], RunRecord] = {}
+    for run in runs:
+        if not run.serial:
+            continue
+        before = last.get((run.actor_id, run.incarnation))
+        # Plain methods run one after the other on one thread; when each has ended is told later.
+        in_one_go = before is not None and before.plain and run.plain
+        if before is not None and not in_one_go and not _ended_by(before, run.began_at):
+            yield f"{run.call} started in {run.process} while {before.call} still ran there"
+        last[run.actor_id, run.incarnation] = run
+
+
+def _ended_by(run: RunRecord, time: float) -> bool:
+    return run.ended_at is not None and run.ended_at <= time
 
 
 __all__ = ["CallRecord", "History", "Outcome", "RunRecord"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fray.testing.loop import SimLoop
 
 IDLE_S = 180.0
-"""Of an idle link: 60 s until the first probe, and 8 probes 15 s apart."""
+"""Of an idle link: 5 s until the first probe, and 35 probes 5 s apart."""
 
 BUSY_S = 924.6
 """Of a link with something unacknowledged: Linux's tcp_retries2 = 15, as ip-sysctl.rst has it."""

@@ -144,6 +144,7 @@ class SimLauncher:
         try:
             clock = self._agent.clock
             await clock.sleep(clock.random.uniform(*LAUNCH_S))
+            await self._barrier(spec.attempt_id)
             self._check_open()
             if spec.start_by is not None and clock.monotonic() > spec.start_by:
                 raise OSError(errno.ESTALE, "it would begin after the host's lease")
@@ -153,6 +154,14 @@ class SimLauncher:
             del self._launching[spec.attempt_id]
         running = self._running[spec.attempt_id] = SimRunning(attempt)
         return running
+
+    async def _barrier(self, attempt_id: AttemptId) -> None:
+        """The point ``launch.<attempt>``, where a test may stop the agent."""
+        if self._agent.barriers is not None:
+            passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            point = f"launch.{attempt_id}"
+            self._agent.barriers.pass_by(self._agent, point, lambda: passed.set_result(None))
+            await passed
 
     def _check(self, spec: LaunchSpec) -> TaskProgram:
         known = self._host.attempts

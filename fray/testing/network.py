@@ -37,7 +37,7 @@ BETWEEN_REGIONS_S = (20e-3, 80e-3)
 RETRANSMIT_S = (0.2, 1.0)
 """When a sender whose packets are not acknowledged tries again, once the other host is back."""
 
-KEEPALIVE_S = 60.0
+KEEPALIVE_S = 5.0
 """How long it takes at most until an idle link notices that the other host has restarted."""
 
 FIRST_EPHEMERAL_PORT = 40_000

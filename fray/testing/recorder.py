@@ -19,6 +19,7 @@ from fray.errors import FrayError
 from fray.runtime.calls import CURRENT_INVOCATION
 from fray.runtime.codecs import PickleArguments
 from fray.runtime.execution import Execution
+from fray.runtime.methods import Kind
 from fray.testing.history import CallRecord, History, Outcome, RunRecord
 from fray.testing.lanes import LANE
 
@@ -47,7 +48,7 @@ class Recorder:
         self._loop = loop
         self._futures: WeakKeyDictionary[ActorFuture[Any], CallRecord] = WeakKeyDictionary()
         self._callers: dict[int, Lane] = {}  # by the number of the call, while it is pending
-        self._serial: dict[Invocation, bool] = {}  # begun, arguments not yet read
+        self._begun: dict[Invocation, tuple[bool, bool]] = {}  # their arguments not yet read
         self._runs: dict[Invocation, RunRecord] = {}
         self._undo: list[Callable[[], None]] = []
 
@@ -162,7 +163,8 @@ class Recorder:
         self, original: Any, execution: Execution, invocation: Invocation, method: Any, **how: bool
     ) -> None:
         serial = execution._options.max_concurrency == 1  # pyright: ignore[reportPrivateUsage]
-        self._serial[invocation] = serial and how["in_turn"]
+        plain = method.kind is Kind.SYNC
+        self._begun[invocation] = (serial and how["in_turn"], plain)
         original(execution, invocation, method, **how)
 
     def _decode(self, original: Any, codec: Any, fn: Any, payload: Payload, **how: bool) -> Any:
@@ -171,6 +173,7 @@ class Recorder:
         invocation = CURRENT_INVOCATION.get()
         if number is not None and invocation is not None:
             actor_id, _, incarnation = invocation.target.rpartition("/")
+            serial, plain = self._begun.pop(invocation, (False, False))
             run = self._runs[invocation] = RunRecord(
                 call=self.history.calls[number],
                 actor_id=actor_id,
@@ -178,7 +181,8 @@ class Recorder:
                 process=LANE.get(self._loop.main_lane).name,
                 number=len(self.history.runs),
                 began_at=self._loop.time(),
-                serial=self._serial.pop(invocation, False),
+                serial=serial,
+                plain=plain,
             )
             self.history.began(run)
         return args, kwargs
@@ -217,8 +221,10 @@ class Recorder:
     def _run_ended(
         self, original: Any, execution: Execution, invocation: Invocation, **how: bool
     ) -> None:
-        self._serial.pop(invocation, None)
-        self._runs.pop(invocation, None)
+        self._begun.pop(invocation, None)
+        run = self._runs.pop(invocation, None)
+        if run is not None and run.ended_at is None:
+            run.ended_at = self._loop.time()
         original(execution, invocation, **how)
 
 

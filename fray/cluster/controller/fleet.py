@@ -78,14 +78,14 @@ class Fleet:
         if not (lost and worker is not None and worker.boot_id == host.boot_id):
             await self._book.commit(host)
         await self._hear(worker_id, host.boot_id)
-        return await self._orders(worker_id, host.boot_id)
+        return await self._orders(worker_id, host.boot_id, 0)
 
     async def report(self, report: ReportAttempts) -> Orders:
         """See `FleetApi.report`."""
         await self._hear(report.worker_id, report.boot_id)
         if self._standing(report.worker_id, report.boot_id) is Standing.CURRENT:
             await self._book.commit(report)
-        return await self._orders(report.worker_id, report.boot_id)
+        return await self._orders(report.worker_id, report.boot_id, report.generation)
 
     async def orders(
         self, worker_id: WorkerId, boot_id: str, generation: int, wait_s: float
@@ -103,7 +103,7 @@ class Fleet:
             )
 
         await self._book.changed.until(news, wait_s)
-        return await self._orders(worker_id, boot_id)
+        return await self._orders(worker_id, boot_id, generation)
 
     async def leave(self, worker_id: WorkerId, boot_id: str, reason: str) -> None:
         """See `FleetApi.leave`."""
@@ -146,15 +146,15 @@ class Fleet:
     def _standing(self, worker_id: WorkerId, boot_id: str) -> Standing:
         return self._book.ledger.standing(worker_id, boot_id)
 
-    async def _orders(self, worker_id: WorkerId, boot_id: str) -> Orders:
+    async def _orders(self, worker_id: WorkerId, boot_id: str, known: int) -> Orders:
         # An order that a crash takes back would leave an attempt that nobody knows of; and a result
         # that counts as taken note of, but is not, would be forgotten by its agent and run again.
         await self._book.durable()
-        return Orders(
-            self._standing(worker_id, boot_id),
-            self._book.ledger.desired(worker_id),
-            self._times.lease_s,
-        )
+        standing = self._standing(worker_id, boot_id)
+        worker = self._book.ledger.tables.workers.get(worker_id)
+        if standing is Standing.CURRENT and worker is not None and worker.generation == known:
+            return Orders(standing, None, self._times.lease_s)  # it has been told
+        return Orders(standing, self._book.ledger.desired(worker_id), self._times.lease_s)
 
 
 __all__ = ["Fleet"]

@@ -86,6 +86,29 @@ class Names:
                 self._table.renew(self._of_living_attempts(), now)
             self._note(self._table.expire(now))
 
+    def take_over(self, before: Names) -> None:
+        """Goes on with what its predecessor in this process knew: nobody would say it again soon.
+
+        Args:
+            before: The predecessor.
+        """
+        now, living = self._clock.monotonic(), self._book.ledger.tables.attempts
+        for namespace in before._table.namespaces():
+            for entry in before._table.entries(namespace, now):
+                held, endpoint = entry.registration, before._endpoints[entry.epoch]
+                if endpoint.attempt_id and AttemptId(endpoint.attempt_id) not in living:
+                    continue
+                claim = NameClaim(
+                    held.namespace,
+                    held.name,
+                    endpoint,
+                    held.exclusive,
+                    held.key,
+                    held.incarnation,
+                    held.ttl_s,
+                )
+                self._register(claim, HELD_BEFORE)
+
     # ---- NamesApi
 
     async def register(self, claim: NameClaim) -> None:

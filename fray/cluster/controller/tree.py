@@ -160,7 +160,10 @@ class Controller:
 
     def _make_names(self) -> Names:
         book = self.book
+        before = self._names
         names = self._names = Names(book, self._process.clock, book.generation)
+        if before is not None:
+            names.take_over(before)
         book.listeners[:] = [names.on_events]  # in place of those of its predecessor
         return names
 

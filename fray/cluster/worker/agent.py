@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REPORT_S = 20.0
+REPORT_S = 60.0
 """How often a host reports where nothing changes: only in case that something was lost."""
 
 RETRY_S = 0.2
@@ -304,9 +304,10 @@ class Agent:
             return False
         if orders.standing is Standing.UNKNOWN:
             return False
-        if orders.desired.generation >= self._generation:
-            self._generation = orders.desired.generation
-            self.roster.obey(orders.desired.attempts)
+        desired = orders.desired
+        if desired is not None and desired.generation >= self._generation:
+            self._generation = desired.generation
+            self.roster.obey(desired.attempts)
         return True
 
     def _fence(self, why: str) -> None:

@@ -1,0 +1,396 @@
+"""Safeguards switched off one at a time, and what notices.
+
+A safeguard whose absence nothing notices has no test. Each `Mutation` patches one away; its witness
+is a story that goes well with it and fails without. To add one, add it to `MUTATIONS`.
+
+``python -m tests.sim.mutations`` prints the table that stands in ``docs/testing.md``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
+
+import pytest
+
+from fray.actor import future, route, watch
+from fray.cluster.controller import book, fleet, names, sessions, state
+from fray.cluster.controller.desired import Standing
+from fray.cluster.worker import agent
+from fray.runtime import calls, crew, leases, mailbox, peer
+from fray.testing import SimCluster, Simulation, attempts, launcher
+from tests.sim import scenarios, test_found, test_names, test_sim_cluster
+from tests.sim.lab.run import live
+
+SEEDS = range(5)
+"""A mutation is to be noticed with one of these, in a story."""
+
+LAB_SEEDS = range(40)
+"""And with one of these in the lab."""
+
+Story = Callable[[Simulation], Coroutine[Any, Any, object]]
+Off = Callable[[pytest.MonkeyPatch], object]
+
+
+class Mutation(NamedTuple):
+    """A safeguard, how it is switched off, and what notices.
+
+    Attributes:
+        safeguard: What it does, as a sentence without a full stop.
+        off: Patches it away.
+        witness: Its name, for people.
+        story: It; told a fresh simulation.
+        seeds: With which it is told, until it fails.
+    """
+
+    safeguard: str
+    off: Off
+    witness: str
+    story: Story
+    seeds: range = SEEDS
+
+
+class Noticed(NamedTuple):
+    """What noticed a mutation: the seed, and the first line of what it said."""
+
+    seed: int
+    told: str
+
+
+def cluster_story(
+    test: Callable[..., Coroutine[Any, Any, object]], *args: Any
+) -> tuple[str, Story]:
+    """A test of a simulated cluster, as a story."""
+
+    async def story(sim: Simulation) -> object:
+        async with SimCluster(sim) as cluster:
+            return await test(cluster, *args)
+
+    return test.__name__, story
+
+
+def bare_story(test: Callable[..., Coroutine[Any, Any, object]]) -> tuple[str, Story]:
+    """A test of a simulation without a cluster, as a story."""
+    return test.__name__, test
+
+
+async def _names_story(sim: Simulation) -> None:
+    test = test_names.test_new_actor_waits_for_its_name_while_somebody_unheard_may_have_it
+    await test(test_names.Controllers(sim))
+
+
+LAB = ("the lab", live)
+
+
+def tell(mutation: Mutation, seed: int) -> str | None:
+    """Tells its story once, as things are patched. Gives what went wrong, None if nothing.
+
+    Args:
+        mutation: Whose story.
+        seed: Of the simulation.
+    """
+    try:
+        with Simulation(seed, time_limit_s=4_000, wall_limit_s=30) as sim:
+            sim.run(mutation.story(sim))
+            sim.check()
+    except (Exception, pytest.fail.Exception) as exc:
+        lines = str(exc).strip().splitlines() or [""]
+        return f"{type(exc).__name__}: {lines[0]}"
+    return None
+
+
+def notice(mutation: Mutation) -> Noticed | None:
+    """Switches a safeguard off and tells its story until somebody notices.
+
+    Args:
+        mutation: Which.
+    """
+    for seed in mutation.seeds:
+        with pytest.MonkeyPatch.context() as patch:
+            mutation.off(patch)
+            told = tell(mutation, seed)
+        if told is not None:
+            return Noticed(seed, told)
+    return None
+
+
+# ---- how they are switched off
+
+
+async def _nothing_awaited(*_: Any, **__: Any) -> None:
+    """In place of a coroutine function that matters."""
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """In place of a function that matters."""
+
+
+def _no_fencing_at_the_server(patch: pytest.MonkeyPatch) -> None:
+    received = peer.Peer._calls_received
+
+    def any_incarnation(self: Any, event: Any) -> None:
+        for each in event.calls:
+            actor = each.target.rpartition("/")[0]
+            hosted = [t for t in self._cells if t.rpartition("/")[0] == actor]
+            if hosted:
+                object.__setattr__(each, "target", hosted[-1])
+        received(self, event)
+
+    patch.setattr(peer.Peer, "_calls_received", any_incarnation)
+
+
+def _no_lease_expiry(patch: pytest.MonkeyPatch) -> None:
+    init = leases._Lease.__init__
+
+    def for_ever(self: Any, entry: Any, expires_at: float, previous: Any) -> None:
+        init(self, entry, float("inf"), previous)
+
+    patch.setattr(leases._Lease, "__init__", for_ever)
+    patch.setattr(leases._Lease, "renew", _nothing)
+
+
+def _no_compare_and_set(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(leases.NameTable, "_refuse", lambda *_: None)
+    patch.setattr(names.Names, "_refuse_promised", _nothing)
+    patch.setattr(names.Names, "holder", _nothing)
+
+
+def _no_fencing_of_hosts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(agent.Agent, "_note_silence", _nothing)
+    patch.setattr(attempts.SimAttempt, "_look_at_lease", _nothing)
+
+
+def _no_fencing_of_who_returns(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(state.Ledger, "standing", lambda *_: Standing.CURRENT)
+    patch.setattr(agent.Agent, "_discard", _nothing)
+    _no_fencing_of_hosts(patch)
+
+
+def _launches_late(patch: pytest.MonkeyPatch) -> None:
+    prepare = agent.Agent._prepare
+
+    async def at_any_time(self: Any, *args: Any) -> Any:
+        return dataclasses.replace(await prepare(self, *args), start_by=None)
+
+    patch.setattr(agent.Agent, "_prepare", at_any_time)
+
+
+def _publishes_before_it_is_kept(patch: pytest.MonkeyPatch) -> None:
+    async def commit(self: Any, command: Any) -> Any:
+        now = self._clock.time()
+        applied = self.ledger.apply(command, now)
+        if applied.changed:
+            entry = book.Entry(applied.revision, now, book.encode_command(command))
+            self._writes.spawn(self._keep(entry, applied), name="write")
+        else:
+            self._tell(applied)
+        return applied
+
+    patch.setattr(book.Book, "commit", commit)
+    patch.setattr(book.Book, "durable", _nothing_awaited)
+
+
+def _forgets_results(patch: pytest.MonkeyPatch) -> None:
+    ended = agent.Agent._ended
+
+    def at_once(self: Any, attempt: Any, *args: Any) -> None:
+        ended(self, attempt, *args)
+        if attempt.cause is None:  # one that succeeded
+            self._attempts.pop(attempt.attempt_id, None)
+
+    patch.setattr(agent.Agent, "_ended", at_once)
+
+
+def _adopts_nothing(patch: pytest.MonkeyPatch) -> None:
+    async def none(self: Any) -> list[Any]:
+        return []
+
+    patch.setattr(launcher.SimLauncher, "adopt", none)
+
+
+def _calls_out_of_order(patch: pytest.MonkeyPatch) -> None:
+    stop_waiting = route.Route._stop_waiting
+    patch.setattr(route.Route, "_stop_waiting", lambda self: deque(reversed(stop_waiting(self))))
+
+
+def _stops_in_order(patch: pytest.MonkeyPatch) -> None:
+    stop_last = crew.Crew._stop_last
+    patch.setattr(
+        crew.Crew, "_stop_last", lambda self, slots: stop_last(self, list(reversed(list(slots))))
+    )
+
+
+def _repeats_whatever_it_is(patch: pytest.MonkeyPatch) -> None:
+    def repeat(self: Any, future: Any, exc: BaseException) -> None:
+        if future.attempts < 2 and not future.has_begun:
+            self._again(future)
+        else:
+            future.fail(exc)
+
+    patch.setattr(route.Route, "_repeat_or_fail", repeat)
+
+
+def _set(owner: Any, name: str, value: Any) -> Off:
+    return lambda patch: patch.setattr(owner, name, value)
+
+
+CUT_OFF = test_sim_cluster.test_a_host_that_is_cut_off_from_the_controller
+
+MUTATIONS = [
+    Mutation(
+        "a server refuses calls to a past incarnation",
+        _no_fencing_at_the_server,
+        *bare_story(scenarios.a_call_to_a_past_incarnation_is_refused),
+    ),
+    Mutation(
+        "a name's lease runs out when nobody renews it",
+        _no_lease_expiry,
+        *cluster_story(scenarios.a_name_ends_with_the_lease_of_a_host_that_was_lost),
+    ),
+    Mutation(
+        "names are compared and set: an exclusive one has one holder",
+        _no_compare_and_set,
+        *cluster_story(scenarios.a_name_that_a_server_has_is_not_given_to_another),
+    ),
+    Mutation(
+        "a new controller gives no name away before old holders had time to be heard",
+        _set(names, "RECOVERY_S", 0.0),
+        "test_new_actor_waits_for_its_name_while_somebody_unheard_may_have_it",
+        _names_story,
+    ),
+    Mutation(
+        "names end with the attempt that held them",
+        _set(leases.NameTable, "drop_owner", lambda *_: []),
+        *cluster_story(scenarios.a_name_ends_with_the_process_that_had_it),
+    ),
+    Mutation(
+        "a host that hears no controller ends its tasks",
+        _no_fencing_of_hosts,
+        *cluster_story(CUT_OFF, 200.0, False),
+    ),
+    Mutation(
+        "supervisors end tasks with the lease where no agent does",
+        _set(attempts.SimAttempt, "_look_at_lease", _nothing),
+        *cluster_story(
+            test_sim_cluster.test_tasks_do_not_outlive_their_hosts_lease_without_an_agent, "crash"
+        ),
+    ),
+    Mutation(
+        "tasks go elsewhere only after lease, time to kill and margin",
+        _set(fleet, "LOST_S", 20.0),
+        *cluster_story(CUT_OFF, 30.0, False),
+    ),
+    Mutation(
+        "a refused connection does not run the lease down",
+        _set(agent, "_is_refusal", lambda exc: False),
+        *cluster_story(
+            test_sim_cluster.test_a_controller_that_crashes_disturbs_nobody_and_knows_all_again
+        ),
+    ),
+    Mutation(
+        "a host that was given up is told so, and ends what it had",
+        _no_fencing_of_who_returns,
+        *cluster_story(
+            test_sim_cluster.test_a_frozen_incarnation_that_has_a_successor_changes_nothing_any_more
+        ),
+    ),
+    Mutation(
+        "an agent launches nothing after its lease",
+        _launches_late,
+        *cluster_story(
+            test_found.test_a_host_that_stood_still_starts_nothing_that_was_given_to_another
+        ),
+    ),
+    Mutation(
+        "a new agent adopts what runs",
+        _adopts_nothing,
+        *cluster_story(
+            test_sim_cluster.test_an_agent_that_is_started_again_finds_its_tasks, "agent"
+        ),
+    ),
+    Mutation(
+        "an agent keeps a result until it is taken note of",
+        _forgets_results,
+        *cluster_story(test_sim_cluster.test_jobs_succeed_fail_and_are_tried_again),
+    ),
+    Mutation(
+        "nothing is told before the journal has it",
+        _publishes_before_it_is_kept,
+        *cluster_story(scenarios.what_was_accepted_survives_the_controllers_power),
+    ),
+    Mutation(
+        "a lost driver's session ends, and with it its actors",
+        _set(sessions.Sessions, "_end", _nothing_awaited),
+        *cluster_story(
+            test_sim_cluster.test_a_drivers_actors_end_after_it_unless_they_are_detached
+        ),
+    ),
+    Mutation(
+        "the fleet's word that a host is lost ends the calls to it",
+        _set(watch.CallWatch, "_look", _nothing_awaited),
+        *cluster_story(
+            test_sim_cluster.test_a_call_in_flight_to_a_lost_host_ends_with_the_fleets_word
+        ),
+    ),
+    Mutation(
+        "calls that wait for their actor keep their order",
+        _calls_out_of_order,
+        *cluster_story(scenarios.calls_made_before_the_actor_is_there_run_in_order),
+    ),
+    Mutation(
+        "a call that may have run is not repeated unless it is idempotent",
+        _repeats_whatever_it_is,
+        *cluster_story(
+            test_sim_cluster.test_a_call_in_flight_to_a_crashed_process_ends_with_its_cause
+        ),
+    ),
+    Mutation(
+        "a call whose earlier attempt may have run is not said not to have started",
+        _set(future, "_but_may_have_run", lambda exc: exc),
+        *cluster_story(test_found.test_a_call_that_was_repeated_in_vain_may_have_run),
+    ),
+    Mutation(
+        "cancelling withdraws a call that waits at the actor",
+        _set(peer.Peer, "_cancel_received", _nothing),
+        *cluster_story(scenarios.a_waiting_call_that_is_cancelled_never_runs),
+    ),
+    Mutation(
+        "an actor serves one call at a time",
+        _set(mailbox.Mailbox, "_has_turn", lambda *_: True),
+        *LAB,
+        LAB_SEEDS,
+    ),
+    Mutation(
+        "a mailbox is bounded",
+        _set(mailbox.Mailbox, "__len__", lambda _: 0),
+        *cluster_story(scenarios.a_full_mailbox_says_so),
+    ),
+    Mutation(
+        "a stream's producer waits for credit",
+        _set(calls.Invocation, "_has_credit", lambda _: True),
+        *cluster_story(scenarios.a_stream_is_never_far_ahead_of_its_reader),
+    ),
+    Mutation(
+        "children stop in the reverse of their order",
+        _stops_in_order,
+        *bare_story(scenarios.children_stop_in_the_reverse_of_their_order),
+    ),
+]
+
+
+def table() -> str:
+    """The table for people: safeguard, and what notices that it is off."""
+    lines = ["| without this | fails | seed |", "|---|---|---|"]
+    for mutation in MUTATIONS:
+        noticed = notice(mutation)
+        seed = "NOTHING NOTICES" if noticed is None else str(noticed.seed)
+        lines.append(f"| {mutation.safeguard} | `{mutation.witness}` | {seed} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    logging.disable()
+    print(table())

@@ -3,11 +3,10 @@
 The peer is the thin shell around a `Connection` (which knows the protocol and does no I/O) and a
 `Link` (which moves messages and knows no protocol). It holds the calls in flight both ways.
 
-Flushing. The first call of a loop tick leaves at once, what follows in the same tick leaves
-together at its end, and all answers that a received message causes leave together when the message
-is done. Answers of a busy actor wait for each other a little. So a lone call pays no latency, and a
-thousand calls cost a few messages. While the link is full nothing is pulled from the connection,
-which keeps small calls ahead of large ones.
+The first call of a loop tick leaves at once, what follows in the same tick leaves together at its
+end, and all answers that a received message causes leave together when the message is done
+(`fray.runtime.outflow`). So a lone call pays no latency, and a thousand calls cost a few messages.
+Calls that come in are those of `fray.runtime.served`.
 
 A link that is lost without a goodbye *suspends* the peer: what is said meanwhile waits, and another
 peer, on a new link, takes over everything (`fray.runtime.peers` says when). Callers and actors do
@@ -24,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fray.errors import (
     ActorUnavailable,
-    CallError,
     MailboxFull,
     PayloadError,
     RemoteProtocolError,
@@ -32,10 +30,9 @@ from fray.errors import (
 )
 from fray.runtime.activity import RUNTIME
 from fray.runtime.builtin import question
-from fray.runtime.callcontext import NO_CONTEXT, CallContext
-from fray.runtime.calls import Invocation, OutgoingCall
+from fray.runtime.callcontext import NO_CONTEXT
 from fray.runtime.connection import Connection, ConnectionState
-from fray.runtime.error_envelope import decode_error, encode_error
+from fray.runtime.error_envelope import decode_error
 from fray.runtime.events import (
     CallsReceived,
     CancelReceived,
@@ -48,27 +45,20 @@ from fray.runtime.events import (
     Role,
     StreamEnded,
 )
-from fray.runtime.frames import ERROR, RESULT
+from fray.runtime.outflow import Outflow
+from fray.runtime.served import ServedCalls
 
 if TYPE_CHECKING:
     from fray.runtime.builtin import Builtin
+    from fray.runtime.calls import OutgoingCall
     from fray.runtime.cell import Cell
     from fray.runtime.clock import Clock
     from fray.runtime.cycles import Probe
     from fray.runtime.hello import Hello
-    from fray.runtime.payload import Payload
     from fray.runtime.sentlog import Delivery
     from fray.runtime.transport import Link, Principal
 
 log = logging.getLogger(__name__)
-
-HELD_ANSWERS_MAX = 64
-HELD_S = 0.001
-"""Answers of an actor that has more calls waiting are held for each other: at most so many, and so
-long. An actor whose methods take longer than this is not slowed down by it."""
-
-FLUSH_BYTES = 512 << 10
-"""Pulled from the connection at once: small enough that a call queued next waits little."""
 
 
 class PeerOwner(Protocol):
@@ -92,7 +82,7 @@ class PeerOwner(Protocol):
 
 
 class Peer:
-    """One connection. A `LinkHandler` and a `Carrier` and a `ReplyTo`.
+    """One connection. A `LinkHandler` and a `Carrier`.
 
     Args:
         link: The open link.
@@ -129,40 +119,39 @@ class Peer:
         self.opened_at = 0.0
         self._hello = hello
         self._connection = Connection(role, hello, greet=self._greet)
+        self._outflow = Outflow(self._connection, link)
+        self._served = ServedCalls(
+            self._connection,
+            self._outflow,
+            link.principal,
+            clock=clock,
+            cells=cells,
+            builtin=builtin,
+        )
         self._clock = clock
-        self._cells = cells
-        self._builtin = builtin
         self._owner = owner
-        self._loop = asyncio.get_running_loop()
         self.dialled = ""
-        self.settled: asyncio.Future[None] = self._loop.create_future()
+        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.went_on = False
         self.suspended = False
         self._backlog: list[Delivery] = []
         self._outgoing: dict[int, OutgoingCall] = {}
-        self._incoming: dict[int, Invocation] = {}
-        self._keyed: dict[int, tuple[Cell, bytes]] = {}
         self._next_id = 0
-        self._armed = False
-        self._held = 0
-        self._holding: asyncio.TimerHandle | None = None
-        self._receiving = False
-        self._full = False
         self._over = False
         self._goodbye = ""
         self._handlers: dict[type, Callable[[Any], None]] = {
-            CallsReceived: self._calls_received,
+            CallsReceived: lambda event: self._served.calls_received(event),
             OutcomesReceived: self._outcomes_received,
             ItemsReceived: self._items_received,
             StreamEnded: self._stream_ended,
-            CancelReceived: self._cancel_received,
-            CreditGranted: self._credit_granted,
+            CancelReceived: lambda event: self._served.cancel_received(event),
+            CreditGranted: lambda event: self._served.credit_granted(event),
             PeerHello: self._peer_hello,
             Goodbye: self._goodbye_received,
         }
         if role is Role.DIALER:
             self._connection.start()
-            self._touch()
+            self._outflow.touch()
 
     def __repr__(self) -> str:
         who = self.remote.process_id if self.remote else "?"
@@ -170,7 +159,7 @@ class Peer:
         state = "suspended" if self.suspended else state
         return (
             f"<Peer {who} at {self.link.remote} {state} out={len(self._outgoing)} "
-            f"in={len(self._incoming)}>"
+            f"in={len(self._served)}>"
         )
 
     @property
@@ -186,11 +175,11 @@ class Peer:
     @property
     def idle(self) -> bool:
         """Whether no call is in flight in either direction."""
-        return not self._outgoing and not self._incoming
+        return not self._outgoing and not self._served
 
     def in_flight(self) -> tuple[int, int]:
         """How many calls are out, and how many are being served."""
-        return len(self._outgoing), len(self._incoming)
+        return len(self._outgoing), len(self._served)
 
     # ---- sessions
 
@@ -235,30 +224,25 @@ class Peer:
     def _take_over(self, old: Peer, received: int) -> None:
         self.went_on = True
         self._next_id = old._next_id
-        self._outgoing, self._incoming = old._outgoing, old._incoming
-        self._keyed = old._keyed
-        if self._keyed:
-            self._connection.on_acknowledged = self._answers_arrived
+        self._outgoing, self._served = old._outgoing, old._served
         self._backlog = old._connection.backlog(received)
         waiting = {delivery for delivery in self._backlog if isinstance(delivery, int)}
         self._connection.resume(
             received=old.received,
             acknowledged=received,
             calls_out=[call_id for call_id in self._outgoing if call_id not in waiting],
-            calls_in=self._incoming,
+            calls_in=self._served.ids,
         )
         for call in self._outgoing.values():
             call.carrier = self
-        for invocation in self._incoming.values():
-            invocation.reply_to = self
+        self._served.move(self._connection, self._outflow)
         old._hand_over()
 
     def _hand_over(self) -> None:
         self._over = True
         self.is_open = self.suspended = False
-        self._outgoing, self._incoming = {}, {}
-        if self._holding is not None:
-            self._holding.cancel()
+        self._outgoing = {}
+        self._outflow.stop()
         self.link.abort()
 
     def _replay(self) -> None:
@@ -281,13 +265,8 @@ class Peer:
         self._over = True
         self.is_open = self.suspended = False
         self.lost = exc
-        if self._holding is not None:
-            self._holding.cancel()
-        for invocation in list(self._incoming.values()):
-            cell = self._cells.get(invocation.target)
-            if cell is not None:
-                cell.lost(invocation)
-        self._incoming.clear()
+        self._outflow.stop()
+        self._served.lose()
         self._owner.lost(self)
         outgoing, self._outgoing = self._outgoing, {}
         for call in outgoing.values():
@@ -330,7 +309,7 @@ class Peer:
         call.carrier = self
         call.sent = True
         self._outgoing[call_id] = call
-        self._touch()
+        self._outflow.touch()
 
     def _say(self, call: OutgoingCall) -> None:
         timeout_s = None
@@ -350,13 +329,13 @@ class Peer:
         if self._outgoing.pop(call.call_id, None) is not None and self.is_open:
             call.done = True
             self._connection.cancel(call.call_id)
-            self._touch()
+            self._outflow.touch()
 
     def grant(self, call: OutgoingCall, items: int, nbytes: int) -> None:
         """See `Carrier.grant`."""
         if call.call_id in self._outgoing and self.is_open:
             self._connection.grant(call.call_id, items, nbytes)
-            self._touch()
+            self._outflow.touch()
 
     def probe(self, call: OutgoingCall, probe: Probe) -> None:
         """See `Carrier.probe`."""
@@ -368,94 +347,13 @@ class Peer:
         if call.call_id in self._outgoing:
             self.send(RUNTIME, question("break_cycle", call.call_id, chain))
 
-    # ---- answers to calls that came in
-
-    def served(self, call_id: int) -> Invocation | None:
-        """See `Served.served`."""
-        return self._incoming.get(call_id)
-
-    def result(self, invocation: Invocation, payload: Payload) -> None:
-        """See `ReplyTo.result`."""
-        if self._incoming.pop(invocation.call_id, None) is not None and self.is_open:
-            try:
-                self._connection.result(invocation.call_id, payload)
-            except PayloadError as exc:  # larger than the other side accepts
-                self._connection.error(invocation.call_id, encode_error(exc))
-            if invocation.more:
-                self._touch_lazily()
-            else:
-                self._touch()
-
-    def error(self, invocation: Invocation, payload: Payload) -> None:
-        """See `ReplyTo.error`."""
-        if self._incoming.pop(invocation.call_id, None) is not None and self.is_open:
-            self._connection.error(invocation.call_id, payload)
-            self._touch()
-
-    def failure(self, invocation: Invocation, exc: CallError) -> None:
-        """See `ReplyTo.failure`."""
-        if self._incoming.pop(invocation.call_id, None) is not None and self.is_open:
-            self._connection.failure(invocation.call_id, encode_error(exc))
-            self._touch()
-
-    def item(self, invocation: Invocation, payload: Payload) -> None:
-        """See `ReplyTo.item`."""
-        if invocation.call_id in self._incoming and self.is_open:
-            try:
-                self._connection.item(invocation.call_id, payload)
-            except PayloadError as exc:  # larger than the other side accepts: the stream ends so
-                invocation.finished = True
-                self.error(invocation, encode_error(exc))
-            self._touch()
-
-    def end(self, invocation: Invocation) -> None:
-        """See `ReplyTo.end`."""
-        if self._incoming.pop(invocation.call_id, None) is not None and self.is_open:
-            self._connection.end(invocation.call_id)
-            self._touch()
-
-    # ---- flushing
-
-    def _touch(self) -> None:
-        if self._receiving or self._armed:
-            return
-        self._armed = True
-        self._loop.call_soon(self._tick)
-        self._flush()
-
-    def _touch_lazily(self) -> None:
-        """More answers are about to follow, one per loop tick: they leave together."""
-        self._held += 1
-        if self._held >= HELD_ANSWERS_MAX:
-            self._flush()
-        elif self._holding is None and not self._receiving:
-            self._holding = self._loop.call_later(HELD_S, self._flush)
-
-    def _tick(self) -> None:
-        self._armed = False
-        self._flush()
-
-    def _flush(self) -> None:
-        self._held = 0
-        if self._holding is not None:
-            self._holding.cancel()
-            self._holding = None
-        while self._connection.has_output and not self._full and not self._over:
-            for message in self._connection.messages(FLUSH_BYTES):
-                self._full = not self.link.send(message) or self._full
-
-    def _say_last(self) -> None:
-        """Sends what the connection still has to say, its goodbye above all, however full."""
-        self._full = False
-        self._flush()
-
     # ---- LinkHandler
 
     def message_received(self, data: memoryview) -> None:
         """See `LinkHandler.message_received`."""
         if self._over:  # another link goes on for this one
             return
-        self._receiving = True
+        self._outflow.receiving = True
         try:
             for event in self._connection.receive_message(data):
                 self._handlers[type(event)](event)
@@ -463,18 +361,18 @@ class Peer:
             log.warning("%s broke the protocol: %s; closing its connection", self.link.remote, exc)
             self.close(f"protocol error: {exc}")
         finally:
-            self._receiving = False
-        self._flush()
+            self._outflow.receiving = False
+        self._outflow.flush()
 
     def writable(self) -> None:
         """See `LinkHandler.writable`."""
-        self._full = False
-        self._flush()
+        self._outflow.writable()
 
     def link_lost(self, exc: Exception | None) -> None:
         """See `LinkHandler.link_lost`."""
         if self.is_open and not self._goodbye and self.session and self._connection.log.keeps:
-            self.suspended = self._full = True
+            self.suspended = True
+            self._outflow.stop()
             self.lost = exc
             self._owner.stopped(self)
         else:
@@ -497,7 +395,7 @@ class Peer:
             return
         if self._connection.state in (ConnectionState.OPEN, ConnectionState.CONNECTING):
             self._connection.goodbye(reason)
-        self._say_last()
+        self._outflow.say_last()
         self.is_open = False
         self._goodbye = self._goodbye or reason
         self.link.close(reason)
@@ -520,51 +418,9 @@ class Peer:
 
     def _goodbye_received(self, event: Goodbye) -> None:
         self._goodbye = event.reason
-        self._say_last()
+        self._outflow.say_last()
         self.is_open = False
         self.link.close(event.reason)
-
-    def _calls_received(self, event: CallsReceived) -> None:
-        cells, incoming = self._cells, self._incoming
-        principal = self.link.principal
-        for call in event.calls:
-            deadline = None
-            if call.timeout_s is not None:
-                deadline = self._clock.monotonic() + call.timeout_s
-            invocation = Invocation(
-                call.call_id, call.method, call.payload, self, deadline=deadline, caller=principal
-            )
-            if call.context:
-                invocation.context = CallContext.decode(call.context)
-            invocation.target = call.target
-            incoming[call.call_id] = invocation
-            cell = cells.get(call.target)
-            if cell is None and call.target == RUNTIME:
-                self._builtin.answer(self, invocation)
-            elif cell is None:
-                self.failure(
-                    invocation,
-                    ActorUnavailable(
-                        f"this process hosts no actor {call.target}: it has stopped or restarted",
-                        started=Started.NO,
-                    ),
-                )
-            elif invocation.context.key:
-                self._keyed[call.call_id] = (cell, invocation.context.key)
-                self._connection.on_acknowledged = self._answers_arrived
-                cell.submit_repeatable(invocation)
-            else:
-                cell.submit(invocation)
-
-    def _answers_arrived(self, deliveries: list[Delivery]) -> None:
-        """What the other side has need not be kept for it."""
-        for delivery in deliveries:
-            if isinstance(delivery, int) or delivery[0] not in (RESULT, ERROR):
-                continue
-            keyed = self._keyed.pop(delivery[1], None)
-            if keyed is not None:
-                cell, key = keyed
-                cell.repeats.forget(key)
 
     def _outcomes_received(self, event: OutcomesReceived) -> None:
         outgoing = self._outgoing
@@ -592,18 +448,5 @@ class Peer:
             call.done = True
             call.sink.on_end()
 
-    def _cancel_received(self, event: CancelReceived) -> None:
-        invocation = self._incoming.pop(event.call_id, None)
-        self._keyed.pop(event.call_id, None)
-        if invocation is not None:
-            cell = self._cells.get(invocation.target)
-            if cell is not None:
-                cell.cancel(invocation)
 
-    def _credit_granted(self, event: CreditGranted) -> None:
-        invocation = self._incoming.get(event.call_id)
-        if invocation is not None:
-            invocation.grant(event.items, event.nbytes)
-
-
-__all__ = ["FLUSH_BYTES", "Peer"]
+__all__ = ["Peer", "PeerOwner"]

@@ -170,8 +170,8 @@ class Mailbox:
             invocation: The call.
         """
         waits = not invocation.finished and invocation not in self.execution.running
-        invocation.cancelled = True
         invocation.finished = True
+        invocation.interrupt()
         if not waits:
             self.execution.cancel(invocation)
             return

@@ -192,7 +192,8 @@ class ActorFuture(Generic[T_co]):
     def cancel(self) -> bool:
         """Cancels the call: a waiting one is dropped, a running async method is cancelled.
 
-        A running plain method goes on, and can see it by ``fray.cancelled()``.
+        A running plain method goes on, and can see it by ``fray.cancelled()``; where it blocks on a
+        call of its own, that raises `CallCancelled` in it.
 
         Returns:
             False if the call had its outcome already.

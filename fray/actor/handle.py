@@ -107,6 +107,7 @@ class ActorMethod:
 
         Raises:
             BlockingCallError: An event loop runs on this thread; nothing was sent.
+            CallCancelled: The caller of the method that makes this call has gone, too.
             BaseException: What the method raised.
         """
         self._handle.refuse_to_block(self._name)

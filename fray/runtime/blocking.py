@@ -1,8 +1,9 @@
 """Blocking a thread: everything of fray that blocks goes through `wait`.
 
-So a job that runs in a thread can be stopped while it waits, and a simulation could take over. A
-thread belongs to a `StopToken` by a context variable; a token that is stopped wakes its threads,
-and from then on each attempt to wait, or to call an actor, raises `JobStopped`.
+So a job that runs in a thread can be stopped while it waits, a method whose caller has gone gives
+its actor free again, and a simulation could take over. A thread belongs to a `StopToken` by a context
+variable; a token that is stopped wakes its threads, and from then on each attempt to wait, or to call
+an actor, raises `JobStopped`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 from contextvars import ContextVar
 
 from fray.errors import JobStopped
+from fray.runtime.calls import CURRENT_INVOCATION
 
 
 class StopToken:
@@ -79,7 +81,16 @@ def wait(event: threading.Event, timeout_s: float | None = None) -> bool:
 
     Raises:
         JobStopped: The job that runs in this thread is to stop.
+        CallCancelled: The caller of the method that runs in this thread has gone.
     """
+    call = CURRENT_INVOCATION.get()
+    if call is None:
+        return _wait(event, timeout_s)
+    with call.blocking(event):
+        return _wait(event, timeout_s)
+
+
+def _wait(event: threading.Event, timeout_s: float | None) -> bool:
     token = CURRENT_STOP.get()
     return event.wait(timeout_s) if token is None else token.wait(event, timeout_s)
 

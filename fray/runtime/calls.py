@@ -8,9 +8,13 @@ over) stands between them.
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fray.errors import CallCancelled, Started
 from fray.runtime.callcontext import NO_CONTEXT, CallContext
 
 if TYPE_CHECKING:
@@ -192,6 +196,8 @@ class Invocation:
         "_credit",
         "_credit_bytes",
         "_credit_items",
+        "_is_told",
+        "_waiting",
         "call_id",
         "caller",
         "cancelled",
@@ -245,6 +251,48 @@ class Invocation:
         self._credit_items = STREAM_ITEMS_WINDOW
         self._credit_bytes = STREAM_BYTES_WINDOW
         self._credit: asyncio.Future[None] | None = None
+        self._waiting: tuple[threading.Event, ...] = ()  # what its threads block on
+        self._is_told = False
+
+    def interrupt(self) -> None:
+        """The caller has gone: wakes the threads of the method that block on something of fray's.
+
+        Each of `cancelled` and `blocking` is set before the other is looked at, by whoever sets it.
+        """
+        if not self.cancelled:
+            self.cancelled = True
+            with _WAITING_LOCK:
+                waiting = self._waiting
+            for event in waiting:
+                event.set()
+
+    @contextmanager
+    def blocking(self, event: threading.Event) -> Generator[None]:
+        """For the time in which a thread of the method blocks on an event.
+
+        Args:
+            event: Set when the caller goes meanwhile, and when what it stands for happens.
+
+        Raises:
+            CallCancelled: The caller has gone. Once, as asyncio has it: cleaning up may block.
+        """
+        with _WAITING_LOCK:
+            self._waiting = (*self._waiting, event)
+        try:
+            self._check()
+            yield
+            self._check()
+        finally:
+            with _WAITING_LOCK:
+                self._waiting = tuple(each for each in self._waiting if each is not event)
+
+    def _check(self) -> None:
+        if self.cancelled and not self._is_told:
+            self._is_told = True
+            raise CallCancelled(
+                f"{self.method} was cancelled by its caller while it waited",
+                started=Started.UNKNOWN,
+            )
 
     def answer(self, ok: bool, payload: Payload) -> None:
         """Ends the call with its outcome; does nothing where it has ended.
@@ -306,6 +354,10 @@ class Invocation:
                 self._credit = None
         self._credit_items -= 1
         self._credit_bytes -= nbytes
+
+
+_WAITING_LOCK = threading.Lock()
+"""Guards which events threads of calls block on; held for moments only."""
 
 
 CURRENT_INVOCATION: ContextVar[Invocation | None] = ContextVar(

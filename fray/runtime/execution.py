@@ -144,7 +144,7 @@ class Execution:
         Args:
             invocation: The call.
         """
-        invocation.cancelled = True  # what a plain method sees: a thread cannot be interrupted
+        invocation.interrupt()  # a plain method sees it when it asks, or when it blocks
         task = invocation.task
         # A plain method that has begun ends when it ends, and until then it is its turn. Its thread
         # takes the payload first and looks at `cancelled` then, so one of the two sees the other.

@@ -1,9 +1,9 @@
 """Blocking a thread: everything of fray that blocks goes through `wait`.
 
 So a job that runs in a thread can be stopped while it waits, a method whose caller has gone gives
-its actor free again, and a simulation could take over. A thread belongs to a `StopToken` by a context
-variable; a token that is stopped wakes its threads, and from then on each attempt to wait, or to call
-an actor, raises `JobStopped`.
+its actor free again, and a simulation could take over. A thread belongs to a `StopToken` by a
+context variable; a token that is stopped wakes its threads, and from then on each attempt to wait,
+or to call an actor, raises `JobStopped`.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def test_what_makes_no_sense_is_wrong_usage(cwd: Path, fields: dict[str, Any], t
 
 def test_names_that_jobs_cannot_have_are_cleaned(cwd: Path) -> None:
     assert ask(cwd, "odd name!.py").name == "odd-name"
-    assert ask(cwd, "..", is_program=True).name == "job"
+    assert ask(cwd, "...", is_program=True).name == "job"
 
 
 def test_every_resource_arrives(cwd: Path) -> None:

@@ -265,7 +265,12 @@ async def test_keep_alive_is_on_at_both_ends_and_delays_are_off(pair: Pair):
         assert isinstance(end.link, WebSocketLink)
         sock = end.link._transport.get_extra_info("socket")
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+        idle_s, interval_s, probes = (
+            sock.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert idle_s == 5  # a peer that was started again says so at the next probe
+        assert idle_s + interval_s * probes == 180  # one that is silent is given up then
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 

@@ -251,6 +251,11 @@ MUTATIONS = [
         *cluster_story(scenarios.a_name_ends_with_the_lease_of_a_host_that_was_lost),
     ),
     Mutation(
+        "the time in which the controller stood still counts for no name's lease",
+        _set(leases.NameTable, "postpone", _nothing),
+        *cluster_story(test_found.test_names_outlive_a_controller_that_stood_still),
+    ),
+    Mutation(
         "names are compared and set: an exclusive one has one holder",
         _no_compare_and_set,
         *cluster_story(scenarios.a_name_that_a_server_has_is_not_given_to_another),

@@ -37,3 +37,18 @@ async def test_a_host_that_stood_still_starts_nothing_that_was_given_to_another(
     await asyncio.sleep(60)
     assert sim_cluster.host_of(counter) is second
     assert await counter.add.remote(1) == 1
+
+
+async def test_names_outlive_a_controller_that_stood_still(sim_cluster):
+    """Their leases ran out meanwhile, and their holders had no reason to say them again."""
+    await sim_cluster.add_hosts(1)
+    await Counter.options(name="counter").remote()
+    await asyncio.sleep(30)  # a lease lasts 60 s
+    [controller] = sim_cluster.controller_host.processes.values()
+    sim_cluster.freeze(controller)
+    await asyncio.sleep(45)
+    sim_cluster.thaw(controller)
+    await asyncio.sleep(5)
+    async with asyncio.timeout(10):
+        found = await sim_cluster.resolver.lookup_async("counter")
+        assert await found.add.remote(0) == 0

@@ -79,9 +79,14 @@ class Names:
 
     async def run(self) -> None:
         """Sweeps up lapsed leases, for ever."""
+        last = self._clock.monotonic()
         while True:
             await self._clock.sleep(EXPIRE_S)
             now = self._clock.monotonic()
+            if now - last > EXPIRE_S * 3:
+                # The controller itself stood still: what it did not hear is its own fault.
+                self._table.postpone(now - last)
+            last = now
             if (self._table.next_expiry() or inf) < now + 2 * EXPIRE_S:
                 self._table.renew(self._of_living_attempts(), now)
             self._note(self._table.expire(now))

@@ -19,6 +19,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fray.errors import (
@@ -137,6 +138,7 @@ class Peer:
         self._backlog: list[Delivery] = []
         self._outgoing: dict[int, OutgoingCall] = {}
         self._next_id = 0
+        self._left_id: float = inf
         self._over = False
         self._goodbye = ""
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -271,7 +273,9 @@ class Peer:
         outgoing, self._outgoing = self._outgoing, {}
         for call in outgoing.values():
             call.done = True
-            call.sink.on_failure(self._lost_error(call, Started.UNKNOWN))
+            # What was made since the link was lost has left by none.
+            started = Started.NO if call.call_id > self._left_id else Started.UNKNOWN
+            call.sink.on_failure(self._lost_error(call, started))
         if not self.settled.done():
             self.settled.set_result(None)
 
@@ -372,6 +376,7 @@ class Peer:
         """See `LinkHandler.link_lost`."""
         if self.is_open and not self._goodbye and self.session and self._connection.log.keeps:
             self.suspended = True
+            self._left_id = self._next_id
             self._outflow.stop()
             self.lost = exc
             self._owner.stopped(self)

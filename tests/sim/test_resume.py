@@ -325,3 +325,18 @@ def kept_by(process: Any) -> list[Any]:
     from fray.runtime.cell import Cell
 
     return [each for each in gc.get_objects() if isinstance(each, Cell) and each.instance]
+
+
+async def test_a_call_that_was_made_while_there_was_no_link_has_certainly_not_run(sim: Simulation):
+    sim.process("a", hosting(Journal))
+    await asyncio.sleep(1)
+    async with running(sim.driver) as me:
+        await call(me, "a:7000", "actor", "all")
+        sent = call(me, "a:7000", "actor", "add_slowly", 1, b"")
+        await asyncio.sleep(0.001)
+        sim.network.reset_links("test", "a")
+        sim.partition("test", "a")
+        await asyncio.sleep(0.1)
+        made_later = call(me, "a:7000", "actor", "add", 2, b"")
+        outcomes = await asyncio.gather(sent, made_later)
+        assert [outcome.started for outcome in outcomes] == [Started.UNKNOWN, Started.NO]

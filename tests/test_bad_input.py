@@ -77,7 +77,7 @@ def test_value_out_of_bounds_is_named(options: dict, message: str):
 
 
 def test_method_that_handles_have_themselves_is_refused_at_the_class():
-    with pytest.raises(TypeError, match="handles have a stop"):
+    with pytest.raises(TypeError, match="handles have their own 'stop'; rename it"):
 
         @fray.actor
         class Wrong:

@@ -376,6 +376,7 @@ class Peer:
         """See `LinkHandler.link_lost`."""
         if self.is_open and not self._goodbye and self.session and self._connection.log.keeps:
             self.suspended = True
+            self._served.is_connected = False
             self._left_id = self._next_id
             self._outflow.stop()
             self.lost = exc

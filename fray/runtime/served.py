@@ -37,6 +37,10 @@ class ServedCalls:
         clock: The process's clock.
         cells: The actors hosted here, by target.
         builtin: What the process answers for itself.
+
+    Attributes:
+        is_connected: Whether a link is open to whoever made them.
+        is_over: Whether there will be none any more.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class ServedCalls:
         self._clock = clock
         self._cells = cells
         self._builtin = builtin
+        self.is_connected = True
+        self.is_over = False
         self._incoming: dict[int, Invocation] = {}
         self._keyed: dict[int, tuple[Cell, bytes]] = {}
 
@@ -155,11 +161,14 @@ class ServedCalls:
         """
         self._connection = connection
         self._outflow = outflow
+        self.is_connected = True
         if self._keyed:
             connection.on_acknowledged = self._answers_arrived
 
     def lose(self) -> None:
         """Their connection has ended for good: nobody waits for them any more."""
+        self.is_connected = False
+        self.is_over = True
         for invocation in list(self._incoming.values()):
             cell = self._cells.get(invocation.target)
             if cell is not None:

@@ -17,7 +17,7 @@ class Simple(Exception):
 
 
 class TwoArguments(Exception):
-    """Its pickle calls it with one argument, which it does not accept."""
+    """Its own pickle calls it with one argument, which it does not accept."""
 
     def __init__(self, code: int, why: str) -> None:
         super().__init__(f"{code}: {why}")
@@ -106,7 +106,7 @@ ON_BOTH = pytest.mark.parametrize("method", ["fail", "fail_on_a_thread"])
     ("how", "kind", "told"),
     [
         ("simple", Simple, ["Simple: simply", "in _simple"]),
-        ("two_arguments", RemoteError, ["TwoArguments: 7: no reason", "in _two_arguments"]),
+        ("two_arguments", TwoArguments, ["TwoArguments: 7: no reason", "in _two_arguments"]),
         ("no_reduce", RemoteError, ["NoReduce: quietly", "I do not pickle"]),
         ("no_text", NoText, ["NoText", "in _no_text"]),
         ("handle", RemoteError, ["Handle: the handle broke", "in _handle"]),

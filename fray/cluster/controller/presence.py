@@ -10,17 +10,17 @@ was lost.
 from __future__ import annotations
 
 from fray.runtime.calls import CURRENT_INVOCATION
-from fray.runtime.peer import Peer
+from fray.runtime.served import ServedCalls
 
 
 class Presence:
     """The connections over which some callers were heard last."""
 
     def __init__(self) -> None:
-        self._peers: dict[str, Peer] = {}
+        self._callers: dict[str, ServedCalls] = {}
 
     def __repr__(self) -> str:
-        return f"<Presence of {len(self._peers)}>"
+        return f"<Presence of {len(self._callers)}>"
 
     def note(self, who: str) -> None:
         """Somebody was heard, in the call that is being served.
@@ -29,8 +29,8 @@ class Presence:
             who: Whatever they are known by.
         """
         invocation = CURRENT_INVOCATION.get()
-        if invocation is not None and isinstance(invocation.reply_to, Peer):
-            self._peers[who] = invocation.reply_to
+        if invocation is not None and isinstance(invocation.reply_to, ServedCalls):
+            self._callers[who] = invocation.reply_to
 
     def forget(self, who: str) -> None:
         """Somebody is not asked for any more.
@@ -38,15 +38,15 @@ class Presence:
         Args:
             who: As noted.
         """
-        self._peers.pop(who, None)
+        self._callers.pop(who, None)
 
     def here(self) -> list[str]:
         """Who is still connected; those whose session is over are forgotten.
 
         A session whose link was lost may go on, but that is no sign of life: its lease runs.
         """
-        self._peers = {who: peer for who, peer in self._peers.items() if peer.is_open}
-        return [who for who, peer in self._peers.items() if not peer.suspended]
+        self._callers = {who: calls for who, calls in self._callers.items() if not calls.is_over}
+        return [who for who, calls in self._callers.items() if calls.is_connected]
 
 
 __all__ = ["Presence"]

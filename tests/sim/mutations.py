@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from fray.actor import future, route, watch
-from fray.cluster.controller import book, fleet, names, sessions, state
+from fray.cluster import hosttimes
+from fray.cluster.controller import book, names, sessions, state
 from fray.cluster.controller.desired import Standing
-from fray.cluster.worker import agent
-from fray.runtime import calls, crew, leases, mailbox, peer
+from fray.cluster.worker import agent, lease, roster
+from fray.runtime import calls, connection, crew, leases, mailbox, peer, repeats, served
 from fray.testing import SimCluster, Simulation, attempts, launcher
-from tests.sim import scenarios, test_found, test_names, test_sim_cluster
+from tests.sim import scenarios, test_found, test_names, test_resume, test_sim_cluster
 from tests.sim.lab.run import live
 
 SEEDS = range(5)
@@ -129,7 +130,7 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 
 def _no_fencing_at_the_server(patch: pytest.MonkeyPatch) -> None:
-    received = peer.Peer._calls_received
+    received = served.ServedCalls.calls_received
 
     def any_incarnation(self: Any, event: Any) -> None:
         for each in event.calls:
@@ -139,7 +140,7 @@ def _no_fencing_at_the_server(patch: pytest.MonkeyPatch) -> None:
                 object.__setattr__(each, "target", hosted[-1])
         received(self, event)
 
-    patch.setattr(peer.Peer, "_calls_received", any_incarnation)
+    patch.setattr(served.ServedCalls, "calls_received", any_incarnation)
 
 
 def _no_lease_expiry(patch: pytest.MonkeyPatch) -> None:
@@ -161,21 +162,22 @@ def _no_compare_and_set(patch: pytest.MonkeyPatch) -> None:
 def _no_fencing_of_hosts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(agent.Agent, "_note_silence", _nothing)
     patch.setattr(attempts.SimAttempt, "_look_at_lease", _nothing)
+    patch.setattr(lease.LeaseFence, "__call__", lambda _: False)
 
 
 def _no_fencing_of_who_returns(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(state.Ledger, "standing", lambda *_: Standing.CURRENT)
-    patch.setattr(agent.Agent, "_discard", _nothing)
+    patch.setattr(roster.Roster, "_discard", _nothing)
     _no_fencing_of_hosts(patch)
 
 
 def _launches_late(patch: pytest.MonkeyPatch) -> None:
-    prepare = agent.Agent._prepare
+    prepare = roster.Roster._prepare
 
     async def at_any_time(self: Any, *args: Any) -> Any:
         return dataclasses.replace(await prepare(self, *args), start_by=None)
 
-    patch.setattr(agent.Agent, "_prepare", at_any_time)
+    patch.setattr(roster.Roster, "_prepare", at_any_time)
 
 
 def _publishes_before_it_is_kept(patch: pytest.MonkeyPatch) -> None:
@@ -193,15 +195,22 @@ def _publishes_before_it_is_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(book.Book, "durable", _nothing_awaited)
 
 
+def _says_all_again(patch: pytest.MonkeyPatch) -> None:
+    def everything(self: Any, received: int) -> list[Any]:
+        return [*self.log.entries, *self._lanes.waiting()]
+
+    patch.setattr(connection.Connection, "backlog", everything)
+
+
 def _forgets_results(patch: pytest.MonkeyPatch) -> None:
-    ended = agent.Agent._ended
+    ended = roster.Roster._ended
 
     def at_once(self: Any, attempt: Any, *args: Any) -> None:
         ended(self, attempt, *args)
         if attempt.cause is None:  # one that succeeded
-            self._attempts.pop(attempt.attempt_id, None)
+            self.attempts.pop(attempt.attempt_id, None)
 
-    patch.setattr(agent.Agent, "_ended", at_once)
+    patch.setattr(roster.Roster, "_ended", at_once)
 
 
 def _adopts_nothing(patch: pytest.MonkeyPatch) -> None:
@@ -285,7 +294,7 @@ MUTATIONS = [
     ),
     Mutation(
         "tasks go elsewhere only after lease, time to kill and margin",
-        _set(fleet, "LOST_S", 20.0),
+        _set(hosttimes.HostTimes, "lost_s", 20.0),
         *cluster_story(CUT_OFF, 30.0, False),
     ),
     Mutation(
@@ -359,8 +368,25 @@ MUTATIONS = [
     ),
     Mutation(
         "cancelling withdraws a call that waits at the actor",
-        _set(peer.Peer, "_cancel_received", _nothing),
+        _set(served.ServedCalls, "cancel_received", _nothing),
         *cluster_story(scenarios.a_waiting_call_that_is_cancelled_never_runs),
+    ),
+    Mutation(
+        "what the other side lacks is said again when another link goes on",
+        _set(peer.Peer, "_replay", _nothing),
+        *bare_story(test_resume.test_calls_go_on_over_another_link),
+    ),
+    Mutation(
+        "what the other side has is not said again",
+        _says_all_again,
+        *bare_story(test_resume.test_calls_go_on_over_another_link),
+    ),
+    Mutation(
+        "a repeated call gets its first outcome",
+        _set(repeats.Repeats, "admit", lambda *_: True),
+        *cluster_story(
+            test_resume.test_a_call_that_is_repeated_is_answered_with_its_first_outcome, 5
+        ),
     ),
     Mutation(
         "an actor serves one call at a time",

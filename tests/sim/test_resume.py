@@ -49,30 +49,31 @@ async def resetting(sim: Simulation, dice: random.Random, cuts: int) -> int:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_calls_run_once_and_in_order_however_often_their_link_is_lost(seed: int):
-    async def main(sim: Simulation) -> None:
-        dice = random.Random(f"resume {seed}")
-        sim.process("a", hosting(Journal))
-        await asyncio.sleep(1)
-        async with running(sim.driver) as me:
-            await call(me, "a:7000", "actor", "all")
-            async with asyncio.TaskGroup() as group:
-                cutting = group.create_task(resetting(sim, dice, 12))
-                calls: list[asyncio.Future[Any]] = []
-                extras: list[bytes] = []
-                for number in range(150):
-                    extras.append(dice.randbytes(dice.choice((0, 10, 1000, BULK_BYTES))))
-                    method = dice.choice(("add", "add_slowly"))
-                    calls.append(call(me, "a:7000", "actor", method, number, extras[-1]))
-                    if dice.random() < 0.3:
-                        await asyncio.sleep(dice.random() * 0.02)
-                answers = await asyncio.gather(*calls)
-            assert answers == [(i, extra[::-1]) for i, extra in enumerate(extras)]
-            assert await call(me, "a:7000", "actor", "all") == list(range(150))
-            assert cutting.result() > 2
-            for peer in me.peers.open_peers():
-                assert len(peer._connection.log.entries) <= 2 * 64  # what is not acknowledged yet
+    simulate(seed, test_calls_go_on_over_another_link)
 
-    simulate(seed, main)
+
+async def test_calls_go_on_over_another_link(sim: Simulation):
+    dice = random.Random(f"resume {sim.seed}")
+    sim.process("a", hosting(Journal))
+    await asyncio.sleep(1)
+    async with running(sim.driver) as me:
+        await call(me, "a:7000", "actor", "all")
+        async with asyncio.TaskGroup() as group:
+            cutting = group.create_task(resetting(sim, dice, 12))
+            calls: list[asyncio.Future[Any]] = []
+            extras: list[bytes] = []
+            for number in range(150):
+                extras.append(dice.randbytes(dice.choice((0, 10, 1000, BULK_BYTES))))
+                method = dice.choice(("add", "add_slowly"))
+                calls.append(call(me, "a:7000", "actor", method, number, extras[-1]))
+                if dice.random() < 0.3:
+                    await asyncio.sleep(dice.random() * 0.02)
+            answers = await asyncio.gather(*calls)
+        assert answers == [(i, extra[::-1]) for i, extra in enumerate(extras)]
+        assert await call(me, "a:7000", "actor", "all") == list(range(150))
+        assert cutting.result() > 2
+        for peer in me.peers.open_peers():
+            assert len(peer._connection.log.entries) <= 2 * 64  # what is not acknowledged yet
 
 
 @fray.actor

@@ -145,6 +145,8 @@ def test_a_child_is_told_what_it_does_not_have_and_harms_its_parent_in_nothing(
     script.write_text(program)
     environ = {k: v for k, v in os.environ.items() if k != "FRAY_CLUSTER_SPEC"}
     environ |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    # From 3.12 on Python warns of any fork beside threads; what becomes of it is what is tested.
+    environ["PYTHONWARNINGS"] = "ignore:This process:DeprecationWarning"
     done = subprocess.run(
         [sys.executable, str(script)], env=environ, capture_output=True, text=True, timeout=60
     )

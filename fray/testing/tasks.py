@@ -201,8 +201,18 @@ async def run_task(execution: Execution) -> int:
         except asyncio.CancelledError:  # by a SIGTERM that came before there was a handler
             raise
         except BaseException as exc:
+            if _is_buried():  # its process crashed long ago: nobody is to hear of its unwinding
+                raise
             return exit_code_of(exc, run_dir)
     return 0
+
+
+def _is_buried() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    return False
 
 
 async def _run_function(

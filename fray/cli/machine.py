@@ -141,8 +141,8 @@ async def _controller(
     if last is not None and last.alive:
         return last, False
     port = wanted_port
-    if port is None and last is not None:
-        port = split_address(last.address)[1]  # it was killed
+    if port in (None, 0) and last is not None:
+        port = split_address(last.address)[1]  # it was killed, and its workers know it there
     if port is None:
         port = last_port or (DEFAULT_PORT if daemons.is_free(host, DEFAULT_PORT) else 0)
     if port and not daemons.is_free(host, port):

@@ -535,6 +535,15 @@ def test_command_is_not_kept_by_a_controller_that_has_gone(alone: Fray) -> None:
     assert "leaving; ann/steps-" in err
 
 
+def test_up_on_any_port_goes_on_at_the_port_of_a_controller_that_was_killed(alone: Fray) -> None:
+    first = alone.json("up", "--port", "0")
+    psutil.Process(first["controller"]["pid"]).kill()
+    until(lambda: not psutil.pid_exists(first["controller"]["pid"]), "the controller's end")
+    second = alone.json("up", "--port", "0")
+    assert second["address"] == first["address"]  # where its worker looks for it
+    assert alone("run", "--", "echo", "back").stdout == "back\n"
+
+
 def test_job_survives_a_worker_that_is_killed(alone: Fray) -> None:
     alone("up", "--port", "0", "--resources", '{"cpu": 4}')
     process = alone.popen("run", "steps.py")

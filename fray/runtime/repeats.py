@@ -57,13 +57,11 @@ class _Call:
         runner: The one that runs, or ran.
         others: Those that repeat it, and wait for its outcome.
         outcome: Whether the method returned, and what it returned or raised; None before.
-        ended_at: When it had its outcome.
     """
 
     runner: Invocation
     others: list[Invocation] = field(default_factory=list[Invocation])
     outcome: tuple[bool, Payload] | None = None
-    ended_at: float = 0.0
 
 
 class Repeats:
@@ -75,7 +73,8 @@ class Repeats:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._calls: dict[bytes, _Call] = {}  # in the order in which they came
+        self._calls: dict[bytes, _Call] = {}
+        self._ended: dict[bytes, float] = {}  # when, in the order in which they ended
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -94,7 +93,6 @@ class Repeats:
         if known is None:
             self._calls[key] = _Call(invocation)
             invocation.repeats = self
-            self._sweep()
             return True
         if known.outcome is not None:
             invocation.answer(*known.outcome)
@@ -115,7 +113,8 @@ class Repeats:
         if call is None or call.runner is not invocation:
             return
         call.outcome = ok, payload
-        call.ended_at = self._clock.monotonic()
+        self._ended[invocation.context.key] = self._clock.monotonic()
+        self._sweep()
         others, call.others = call.others, []
         for other in others:
             other.answer(ok, payload)
@@ -185,6 +184,7 @@ class Repeats:
         if call.others or call.runner.reply_to is not NOBODY:
             return None
         del self._calls[invocation.context.key]
+        self._ended.pop(invocation.context.key, None)
         return call.runner
 
     @staticmethod
@@ -199,18 +199,17 @@ class Repeats:
         Args:
             key: The call's.
         """
-        call = self._calls.get(key)
-        if call is not None and call.outcome is not None:
-            del self._calls[key]
+        if self._ended.pop(key, None) is not None:
+            self._calls.pop(key, None)
 
     def _sweep(self) -> None:
-        """Forgets what is old, oldest first, up to the first call that is not to be forgotten."""
+        """Forgets outcomes that are old, or too many, the oldest first."""
         now = self._clock.monotonic()
-        for key, call in list(self._calls.items())[:8]:
-            if call.outcome is None:
-                continue
-            if now - call.ended_at > KEPT_S or len(self._calls) > KEPT_MAX:
-                del self._calls[key]
+        while self._ended:
+            key, ended_at = next(iter(self._ended.items()))
+            if now - ended_at <= KEPT_S and len(self._ended) <= KEPT_MAX:
+                return
+            self.forget(key)
 
 
 __all__ = ["KEPT_MAX", "KEPT_S", "NOBODY", "Repeats"]

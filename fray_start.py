@@ -6,10 +6,17 @@ Outside the package, for importing any part of that imports all of `fray`, which
 from __future__ import annotations
 
 import os
-import signal
-from types import FrameType
 
 INTERRUPTED = 130
+
+try:  # this takes half of the time until a handler can be set
+    import signal
+except KeyboardInterrupt:
+    os._exit(INTERRUPTED)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 def leave_at_once(number: int, frame: FrameType | None) -> None:

@@ -2,7 +2,8 @@
 
 The layers, each of which knows only those below it::
 
-    fray, fray.rpc, fray.job, fray.cli     facades: what users import and type
+    fray, fray.rpc, fray.job,              facades: what users import and type
+    fray.groups, fray.cli
     fray.cluster                           jobs, hosts, schedulers, clients
     fray.actor                             actors: classes, handles, futures, names
     fray.runtime                           protocol, connections, hosted actors, supervision
@@ -44,6 +45,7 @@ from fray.errors import (
     MailboxFull,
     NameTakenError,
     RemoteError,
+    SliceLost,
     SupervisorFailed,
     remote_error,
 )
@@ -54,7 +56,10 @@ if TYPE_CHECKING:
     from fray.actor.monitor import Down, Monitor, monitor
     from fray.actor.supervisor import Supervisor
     from fray.actor.system import ActorSystem
+    from fray.cluster.checkpoint import report_checkpoint
     from fray.cluster.current import connect
+    from fray.groups.group import Group
+    from fray.groups.making import group
 
 
 def _default_system(start: bool) -> "ActorSystem":
@@ -79,10 +84,13 @@ _LATER = {
     "ChildInfo": "fray.actor.childspec",
     "ChildSpec": "fray.actor.childspec",
     "Down": "fray.actor.monitor",
+    "Group": "fray.groups.group",
     "Monitor": "fray.actor.monitor",
     "Supervisor": "fray.actor.supervisor",
     "connect": "fray.cluster.current",
+    "group": "fray.groups.making",
     "monitor": "fray.actor.monitor",
+    "report_checkpoint": "fray.cluster.checkpoint",
 }
 """What is imported at its first use: `import fray` is to take no time."""
 
@@ -113,11 +121,13 @@ __all__ = [
     "DeathKind",
     "Down",
     "FrayError",
+    "Group",
     "JobStopped",
     "MailboxFull",
     "Monitor",
     "NameTakenError",
     "RemoteError",
+    "SliceLost",
     "Supervisor",
     "SupervisorFailed",
     "__version__",
@@ -125,9 +135,11 @@ __all__ = [
     "cancelled",
     "connect",
     "gather",
+    "group",
     "method",
     "monitor",
     "remote_error",
+    "report_checkpoint",
     "spawn",
     "wait",
     "wait_async",

@@ -10,11 +10,14 @@
     │   ├── CallCancelled              somebody cancelled the call
     │   ├── DeadlineExceeded           (also a TimeoutError)
     │   ├── MailboxFull                the actor has too many calls waiting
+    │   ├── SliceLost                  slices of a group were lost before they had answered
+    │   ├── TaskLostError              a task's worker was lost, and its tries are used up
     │   ├── CallCycle                  the actor waits, through others, for its own caller
     │   └── UnknownMethodError         (also an AttributeError)
     ├── ActorNotFoundError             (also a LookupError) no actor has this name
     ├── NameTakenError                 (also a ValueError) an exclusive name is in use
     ├── BlockingCallError              a blocking call on an event loop's thread
+    ├── ReferenceFreedError            (also a LookupError) what a reference stood for is gone
     ├── PayloadError                   (also a TypeError) something cannot be pickled or rebuilt
     ├── ProtocolError
     │   ├── LocalProtocolError         this side broke the protocol: a bug in fray
@@ -26,8 +29,10 @@
         ├── ClusterUnavailable         the controller cannot be reached
         ├── ClusterClosed              (also a RuntimeError) this connection was closed here
         ├── JobNotFoundError           (also a KeyError)
+        ├── ReservationNotFoundError   (also a KeyError)
         ├── JobFailedError             (also a RuntimeError)
         ├── InvalidRequestError        (also a ValueError)
+        ├── PermissionDeniedError      (also a PermissionError) the token does not allow it
         ├── InfeasibleError            (an InvalidRequestError) no host could ever run this
         └── UnsupportedError           this backend cannot do that
 
@@ -40,6 +45,7 @@ host, what may have run, what to do next.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -65,6 +71,8 @@ class DeathKind(StrEnum):
     """Its constructor, its start hook or its process failed by an exception or exit code."""
     SIGNAL = "signal"
     OUT_OF_MEMORY = "out_of_memory"
+    BUILD_FAILED = "build_failed"
+    """Its environment could not be built: nothing of it has run."""
     PREEMPTED = "preempted"
     HOST_LOST = "host_lost"
     STOPPED = "stopped"
@@ -94,8 +102,11 @@ class DeathCause:
     host: str | None = None
 
     def __str__(self) -> str:
-        where = f" on {self.host}" if self.host else ""
-        return f"{self.message or self.kind.value.replace('_', ' ')}{where}"
+        told = self.message or self.kind.value.replace("_", " ")
+        if not self.host or told.endswith(f" on {self.host}"):  # a cause within a cause says it
+            return told
+        is_sentence = told.endswith(".")  # as what builds environments says it
+        return f"{told[:-1]} (on {self.host})" if is_sentence else f"{told} on {self.host}"
 
 
 class CallError(FrayError):
@@ -236,6 +247,40 @@ class MailboxFull(CallError):
         super().__init__(message, started=started)
 
 
+class TaskLostError(CallError):
+    """The worker that ran a task was lost, and the task has no tries left."""
+
+
+class SliceLost(CallError):
+    """Slices of a group were lost, and with them answers of their hosts.
+
+    Attributes:
+        epoch: In which epoch of the group.
+        lost: Why each of them is lost, by its number and life (`fray.groups.SliceId`).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        epoch: int,
+        lost: Mapping[Any, DeathCause],
+        started: Started = Started.UNKNOWN,
+    ) -> None:
+        super().__init__(message, started=started)
+        self.epoch = epoch
+        self.lost = dict(lost)
+
+    def __reduce__(self) -> Any:
+        return _rebuild_slice_lost, (str(self), self.epoch, self.lost, self.started)
+
+
+def _rebuild_slice_lost(
+    message: str, epoch: int, lost: Mapping[Any, DeathCause], started: Started
+) -> SliceLost:
+    return SliceLost(message, epoch=epoch, lost=lost, started=started)
+
+
 class CallCycle(CallError):
     """Waiting for this call would wait for its own caller."""
 
@@ -260,6 +305,10 @@ class NameTakenError(FrayError, ValueError):
 
 class BlockingCallError(FrayError, RuntimeError):
     """A blocking call was made on the thread of a running event loop."""
+
+
+class ReferenceFreedError(FrayError, LookupError):
+    """What a reference stood for is gone: it was released, or its time or its context has ended."""
 
 
 class PayloadError(FrayError, TypeError):
@@ -347,12 +396,23 @@ class JobNotFoundError(ClusterError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class ReservationNotFoundError(ClusterError, KeyError):
+    """No reservation has this id."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
 class JobFailedError(ClusterError, RuntimeError):
     """A job that was waited for failed or was stopped."""
 
 
 class InvalidRequestError(ClusterError, ValueError):
     """A request is wrong in itself; nothing was done."""
+
+
+class PermissionDeniedError(ClusterError, PermissionError):
+    """The token with which this was asked for does not allow it; nothing was done."""
 
 
 class InfeasibleError(InvalidRequestError):
@@ -394,11 +454,16 @@ __all__ = [
     "MailboxFull",
     "NameTakenError",
     "PayloadError",
+    "PermissionDeniedError",
     "ProtocolError",
+    "ReferenceFreedError",
     "RemoteError",
     "RemoteProtocolError",
+    "ReservationNotFoundError",
+    "SliceLost",
     "Started",
     "SupervisorFailed",
+    "TaskLostError",
     "UnknownMethodError",
     "UnsupportedError",
     "remote_error",

@@ -11,6 +11,7 @@ This room knows no cluster and nothing of the user's API. From the bottom up::
     wsframes, wslink, wsdoor, wsgate,      the network in production
       websocket, auth
     tasks, signal, blocking                tasks have owners; waiting, on a loop and on a thread
+    turns                                  long work on a loop that others use too
     calls, methods, codecs                 a call, from both of its ends
     cell_options, execution, mailbox,      a hosted actor: how its methods run, which call starts
       cell                                   when, its life

@@ -17,6 +17,7 @@ from fray.runtime.clock import duration
 from fray.runtime.error_envelope import decode_error
 from fray.runtime.jsoncodec import json_dumps, json_loads
 from fray.runtime.payload import Codec, Payload
+from fray.wording import counted
 
 if TYPE_CHECKING:
     from fray.runtime.cell import Cell
@@ -61,9 +62,9 @@ class ActorActivity:
             if self.awaits:
                 text += f", where it waits for {', '.join(self.awaits)}"
         others = self.running - 1
-        text += f"; {others} more run{'s' if others == 1 else ''}" if others > 0 else ""
+        text += f"; {counted(others, 'more runs', 'more run')}" if others > 0 else ""
         if self.waiting:
-            text += f"; {self.waiting} call{' waits' if self.waiting == 1 else 's wait'}"
+            text += f"; {counted(self.waiting, 'call waits', 'calls wait')}"
         return text
 
 

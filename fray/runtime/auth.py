@@ -17,6 +17,10 @@ TOKEN_BYTES_MAX = 8 * 1024
 """Longer tokens are refused unseen; a signed token of a few claims has about 300 bytes."""
 
 
+class TokenRefused(Exception):
+    """Why a token is not valid here. Told to its bearer and to the log; never holds the token."""
+
+
 class Authenticator(Protocol):
     """Decides who the bearer of a token is. It must be quick, and must not block."""
 
@@ -29,6 +33,17 @@ class Authenticator(Protocol):
 
         Returns:
             Who it belongs to, or None where it is not valid. An exception refuses it too.
+
+        Raises:
+            TokenRefused: It is not valid, and there is more to say about that.
+        """
+        ...
+
+    def is_good(self, principal: Principal) -> bool:
+        """Whether somebody who was let in may stay: their token may have been revoked since.
+
+        Args:
+            principal: As `verify` gave it.
         """
         ...
 
@@ -56,6 +71,10 @@ class TokenAuthenticator:
     def verify(self, token: str) -> Principal | None:
         """See `Authenticator.verify`."""
         return self._principal if hmac.compare_digest(_digest(token), self._digest) else None
+
+    def is_good(self, principal: Principal) -> bool:
+        """See `Authenticator.is_good`."""
+        return True
 
 
 def check_token(token: str) -> str:
@@ -103,6 +122,7 @@ __all__ = [
     "TOKEN_BYTES_MAX",
     "Authenticator",
     "TokenAuthenticator",
+    "TokenRefused",
     "bearer_token",
     "check_token",
 ]

@@ -82,6 +82,7 @@ def wait(event: threading.Event, timeout_s: float | None = None) -> bool:
     Raises:
         JobStopped: The job that runs in this thread is to stop.
         CallCancelled: The caller of the method that runs in this thread has gone.
+        DeadlineExceeded: The time of the call that runs in this thread is up.
     """
     call = CURRENT_INVOCATION.get()
     if call is None:

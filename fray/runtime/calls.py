@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fray.errors import CallCancelled, Started
+from fray.errors import CallCancelled, DeadlineExceeded, Started
 from fray.runtime.callcontext import NO_CONTEXT, CallContext
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class OutgoingCall:
         carrier: Who carries it at present.
         sent: Whether bytes of it may have left: decides between ``started: no`` and ``unknown``.
         done: Whether it has its terminal outcome.
+        is_late: Whether its time was up before it had one.
     """
 
     __slots__ = (
@@ -77,6 +78,7 @@ class OutgoingCall:
         "context",
         "deadline",
         "done",
+        "is_late",
         "method",
         "payload",
         "repeatable",
@@ -106,6 +108,7 @@ class OutgoingCall:
         self.carrier: Carrier | None = None
         self.sent = False
         self.done = False
+        self.is_late = False
 
     def cancel(self) -> None:
         """Tells the actor that nobody waits any more. The sink hears nothing of it."""
@@ -182,6 +185,7 @@ class Invocation:
         reply_to: Where the answer goes.
         cancelled: Whether the caller has gone; a synchronous method may look at it
             (`fray.cancelled()`).
+        is_late: Whether that is since the call's time was up.
         target: Which actor; set by the carrier.
         repeats: Where its outcome is kept for whoever repeats it; None for most.
         more: Whether other calls wait at the actor when this one is answered: then its answer may
@@ -204,6 +208,7 @@ class Invocation:
         "context",
         "deadline",
         "finished",
+        "is_late",
         "method",
         "more",
         "owns_payload",
@@ -240,6 +245,7 @@ class Invocation:
         self.context = context
         self.target = ""
         self.cancelled = False
+        self.is_late = False
         self.finished = False
         self.repeats: Repeats | None = None
         self.more = False
@@ -275,6 +281,7 @@ class Invocation:
 
         Raises:
             CallCancelled: The caller has gone. Once, as asyncio has it: cleaning up may block.
+            DeadlineExceeded: Likewise, since the time of the method's call is up.
         """
         with _WAITING_LOCK:
             self._waiting = (*self._waiting, event)
@@ -289,6 +296,10 @@ class Invocation:
     def _check(self) -> None:
         if self.cancelled and not self._is_told:
             self._is_told = True
+            if self.is_late:
+                raise DeadlineExceeded(
+                    f"the time of {self.method} was up while it waited", started=Started.UNKNOWN
+                )
             raise CallCancelled(
                 f"{self.method} was cancelled by its caller while it waited",
                 started=Started.UNKNOWN,

@@ -186,6 +186,7 @@ class Cell:
         if invocation.repeats is not None:
             victim = invocation.repeats.cancelled(invocation)
         if victim is not None:
+            victim.is_late = invocation.is_late
             self._mailbox.cancel(victim)
 
     def lost(self, invocation: Invocation) -> None:

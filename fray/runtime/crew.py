@@ -54,6 +54,10 @@ class Owner(Protocol):
         """A child has ended by itself, or has failed to start; it is down. `advance` follows."""
         ...
 
+    def child_gone(self, slot: Slot) -> None:
+        """The place of a child is no longer there."""
+        ...
+
     def crew_changed(self) -> None:
         """Something is different now. Called at the end of each `advance`."""
         ...
@@ -132,7 +136,8 @@ class Crew:
             slot: Which.
             why: What the child is told.
         """
-        slot.wanted, slot.forgotten = False, True
+        slot.wanted, slot.forgotten = False, why
+        slot.tell_started(SupervisorFailed(self._name, why))
         if slot.state is ChildState.DOWN:
             self._forget(slot)
         elif slot.doom is None:
@@ -344,12 +349,13 @@ class Crew:
     def _is_down(self, slot: Slot) -> None:
         slot.state, slot.doom = ChildState.DOWN, None
         slot.tell_down()
-        if slot.forgotten:
+        if slot.forgotten is not None:
             self._forget(slot)
 
     def _forget(self, slot: Slot) -> None:
         if self.slots.get(slot.spec.name) is slot:
             del self.slots[slot.spec.name]
+            self._owner.child_gone(slot)
         slot.tell_gone()
 
 

@@ -409,7 +409,8 @@ class Decoder:
         return end
 
     def _cancel(self, raw: bytes, pos: int, records: list[Record]) -> int:
-        records.append(CancelReceived(HEAD.unpack_from(raw, pos)[4]))
+        _, _, _, late, call_id = HEAD.unpack_from(raw, pos)
+        records.append(CancelReceived(call_id, is_late=late != 0))
         return pos + HEAD.size
 
     def _end(self, raw: bytes, pos: int, records: list[Record]) -> int:

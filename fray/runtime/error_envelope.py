@@ -33,6 +33,7 @@ from fray.errors import (
     ErrorData,
     FrayError,
     RemoteError,
+    SliceLost,
     Started,
     SupervisorFailed,
 )
@@ -231,6 +232,12 @@ def _own_to_json(exc: BaseException) -> Json:
         own["cause"] = _cause_to_json(exc.cause)
     else:
         own["message"] = plain_text(exc.args[0] if exc.args else "")
+    if isinstance(exc, SliceLost):
+        own["epoch"] = exc.epoch
+        own["lost"] = [
+            {"slice": [int(number) for number in who], "cause": _cause_to_json(cause)}
+            for who, cause in exc.lost.items()
+        ]
     if isinstance(exc, CallError):
         own["started"] = exc.started.value
     if isinstance(exc, ConnectionRefused):
@@ -264,11 +271,26 @@ def _own_from_json(own: Json, *, raised: bool) -> FrayError | None:
         return cls(_text(own, "child"), _death_cause(own.get("cause")))
     if issubclass(cls, SupervisorFailed):
         return cls(_text(own, "supervisor"), _death_cause(own.get("cause")))
+    if issubclass(cls, SliceLost):
+        lost = _lost(own.get("lost"))
+        epoch = _number(own, "epoch") or 0
+        return cls(_text(own, "message"), epoch=epoch, lost=lost, started=started)
     if issubclass(cls, CallError):
         return cls(_text(own, "message"), started=started)
     if issubclass(cls, ConnectionRefused):
         return cls(_text(own, "message"), status=_number(own, "status") or 0)
     return cls(_text(own, "message"))
+
+
+def _lost(value: object) -> dict[tuple[int, ...], DeathCause]:
+    """Equal to what it was made of: a `fray.groups.SliceId` is a tuple of two numbers."""
+    found: dict[tuple[int, ...], DeathCause] = {}
+    for each in cast("list[object]", value) if isinstance(value, list) else ():
+        who = _json(each).get("slice")
+        if isinstance(who, list):
+            numbers = [n for n in cast("list[object]", who) if isinstance(n, int)]
+            found[tuple(numbers)] = _death_cause(_json(each).get("cause"))
+    return found
 
 
 def _death_cause(value: object) -> DeathCause:

@@ -106,9 +106,15 @@ class StreamEnded:
 
 @dataclass(frozen=True, slots=True)
 class CancelReceived:
-    """The caller of a delivered call does not wait any more. The call may have ended meanwhile."""
+    """The caller of a delivered call does not wait any more. The call may have ended meanwhile.
+
+    Attributes:
+        call_id: Which.
+        is_late: Whether its time was up; else its caller did not want it any more.
+    """
 
     call_id: int
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)

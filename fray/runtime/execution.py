@@ -154,8 +154,11 @@ class Execution:
             awaited.cancel()
 
     def _too_late(self, invocation: Invocation) -> None:
+        if invocation.cancelled:  # it cleans up
+            return
         started = Started.NO if invocation.payload is not None else Started.UNKNOWN
         message = f"{self._label}.{invocation.method} had not ended when its time was up"
+        invocation.is_late = True
         invocation.fail(DeadlineExceeded(message, started=started))
         self.cancel(invocation)
 

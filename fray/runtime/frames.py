@@ -14,7 +14,7 @@ HELLO         ``length`` bytes of JSON follow (`fray.runtime.hello`); always fir
 GOODBYE       ``length`` bytes of UTF-8 follow: the reason; always last
 DEFINE        ``flags``: 0 target, 1 method; ``id`` means from now on the string that follows
 CALL          options by flag bits, then ``length`` bytes of payload
-CANCEL        the caller of ``id`` waits no more
+CANCEL        the caller of ``id`` waits no more; ``length`` 1: since its time was up, else 0
 GRANT         ``length`` more items of call ``id``, and as many bytes as the u64 that follows
 RESULT        of call ``id``; options, then ``length`` bytes of payload; likewise ERROR and
               FAILURE (the three terminal outcomes) and ITEM (of a stream)

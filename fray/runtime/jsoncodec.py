@@ -177,6 +177,9 @@ def structure_arguments(
     """
     function = getattr(fn, "__func__", fn)
     signature = _signature(function, function is not fn)
+    args = tuple(args)
+    if signature.counted is not None and _fits(signature.counted, args, kwargs):
+        return _structure_counted(signature, signature.counted, args, kwargs)
     try:
         bound = signature.shape.bind(*args, **kwargs)
     except TypeError as exc:
@@ -192,6 +195,35 @@ def structure_arguments(
     return bound.args, bound.kwargs
 
 
+def _fits(names: _Counted, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether each argument has a parameter, and each parameter without a default an argument."""
+    given = len(args)
+    return (
+        given <= len(names)
+        and all(name in kwargs for name, has_default in names[given:] if not has_default)
+        and sum(name in kwargs for name, _ in names[given:]) == len(kwargs)
+    )
+
+
+def _structure_counted(
+    signature: _Signature, names: _Counted, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What most calls need: to bind arguments as `inspect` does it takes ten times as long."""
+    reads, name = signature.reads, ""
+    made, named = list(args), dict(kwargs)
+    try:
+        for at, value in enumerate(args):
+            name = names[at][0]
+            if (read := reads.get(name)) is not None:
+                made[at] = read(value)
+        for name, value in kwargs.items():
+            if (read := reads.get(name)) is not None:
+                named[name] = read(value)
+    except Exception as exc:
+        raise PayloadError(message_of(exc, f"{signature.name}(): argument {name!r}")) from exc
+    return tuple(made), named
+
+
 def result_type(fn: Callable[..., Any]) -> Any:
     """What a function's result, or each item of its stream, is to be read as; `Any` if unsaid.
 
@@ -205,11 +237,17 @@ def result_type(fn: Callable[..., Any]) -> Any:
     return _signature(function, function is not fn).result
 
 
+_Counted = tuple[tuple[str, bool], ...]
+"""Names of parameters in their order, and whether they have defaults."""
+
+
 class _Signature(typing.NamedTuple):
     name: str
     shape: inspect.Signature
     reads: Mapping[str, Callable[[Any], Any]]
     result: Any
+    counted: _Counted | None
+    """Its parameters, where they all may be given by position or by name."""
 
 
 _STREAMS = (
@@ -242,7 +280,9 @@ def _signature(function: Callable[..., Any], is_method: bool) -> _Signature:
     result = hints.get("return", Any)
     if (typing.get_origin(result) or result) in _STREAMS:
         result = (typing.get_args(result) or (Any,))[0]
-    return _Signature(name, shape, reads, result)
+    plain = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in shape.parameters.values())
+    counted = tuple((p.name, p.default is not p.empty) for p in shape.parameters.values())
+    return _Signature(name, shape, reads, result, counted if plain else None)
 
 
 def _reads_parameter(name: str, parameter: inspect.Parameter, hint: Any) -> Callable[[Any], Any]:

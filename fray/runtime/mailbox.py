@@ -28,6 +28,7 @@ from fray.errors import (
 )
 from fray.runtime.execution import Execution
 from fray.runtime.methods import Kind, Method, no_such_method
+from fray.wording import counted
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -156,8 +157,8 @@ class Mailbox:
         elif len(self) >= self._options.mailbox_calls_max:
             invocation.fail(
                 MailboxFull(
-                    f"actor {self._label} already has {len(self)} calls waiting; wait for "
-                    "some of yours before you send more, or raise mailbox_calls_max"
+                    f"actor {self._label} already has {counted(len(self), 'call')} waiting; wait "
+                    "for some of yours before you send more, or raise mailbox_calls_max"
                 )
             )
         else:
@@ -174,7 +175,7 @@ class Mailbox:
         invocation.finished = True
         if waits:
             self._drop(invocation)
-        else:
+        elif not invocation.cancelled:  # when its time was up: cleaning up is not cancelled, too
             self.execution.cancel(invocation)
 
     def _drop(self, invocation: Invocation) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from fray.checks import check_whole
 from fray.runtime.guarded import is_a
 
 OPTIONS_ATTRIBUTE = "__fray_method__"
@@ -93,10 +94,7 @@ def check_retries(retries: int) -> None:
         TypeError: It is no whole number.
         ValueError: It is negative.
     """
-    if isinstance(retries, bool) or not isinstance(retries, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"retries is a whole number, not {retries!r}")
-    if retries < 0:
-        raise ValueError(f"retries must be at least 0, not {retries}")
+    check_whole("retries", retries)
 
 
 DEFAULT_OPTIONS = MethodOptions()
@@ -194,8 +192,11 @@ def hook_takes(cls: type, name: str) -> int:
             given.pop()
         else:
             return len(given)
-    wanted = "the reason, or nothing" if HOOKS[name] else "no arguments"
-    raise TypeError(f"{what}{signature} cannot be called by fray: it takes {wanted} beside self")
+    wanted = f"{name}(self, reason) or {name}(self)" if HOOKS[name] else f"{name}(self)"
+    passed = "the reason as its only argument, by position" if HOOKS[name] else "no arguments"
+    raise TypeError(
+        f"{what}{signature} cannot be called as fray calls it, with {passed}: define {wanted}"
+    )
 
 
 def no_such_method(owner: str, name: str, known: Iterable[str]) -> str:

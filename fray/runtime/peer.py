@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from fray.runtime.cycles import Probe
     from fray.runtime.hello import Hello
     from fray.runtime.sentlog import Delivery
+    from fray.runtime.statistics import ConnectionStatistics
     from fray.runtime.transport import Link, Principal
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,10 @@ class Peer:
             f"<Peer {who} at {self.link.remote} {state} out={len(self._outgoing)} "
             f"in={len(self._served)}>"
         )
+
+    def statistics(self) -> ConnectionStatistics:
+        """Its connection in numbers."""
+        return self._connection.statistics()
 
     @property
     def process_id(self) -> str:
@@ -332,7 +337,7 @@ class Peer:
         """See `Carrier.cancel`."""
         if self._outgoing.pop(call.call_id, None) is not None and self.is_open:
             call.done = True
-            self._connection.cancel(call.call_id)
+            self._connection.cancel(call.call_id, is_late=call.is_late)
             self._outflow.touch()
 
     def grant(self, call: OutgoingCall, items: int, nbytes: int) -> None:

@@ -245,6 +245,11 @@ class Process:
         return threading.get_ident() == self._thread
 
     @property
+    def closed(self) -> bool:
+        """Whether it has been closed, or is being: nothing begins here any more."""
+        return self._closed
+
+    @property
     def is_here(self) -> bool:
         """Whether this is the operating-system process that made it, not a fork of that.
 
@@ -413,6 +418,7 @@ class _LocalCall:
         cell = self._process.cells.get(self._target)
         call.done = True
         if cell is not None and self._invocation is not None:
+            self._invocation.is_late = call.is_late
             cell.cancel(self._invocation)
 
     def grant(self, call: OutgoingCall, items: int, nbytes: int) -> None:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from fray.runtime.payload import Payload
 
-Content: TypeAlias = "Payload | tuple[int, int] | None"
+Content: TypeAlias = "Payload | tuple[int, int] | bool | None"
 Delivery: TypeAlias = "int | tuple[int, int, Content]"
 """The id of a call of ours; or the kind of a record, the id of the call, and what goes with it: an
-answer's payload, a grant's items and bytes."""
+answer's payload, a grant's items and bytes, whether a cancel is for lateness."""
 
 DELIVERIES_MAX = 1 << 17
 """Kept at most. The other side acknowledges every 64th; one that does not is not waited for."""

@@ -126,6 +126,7 @@ class ServedCalls:
         invocation = self._incoming.pop(event.call_id, None)
         self._keyed.pop(event.call_id, None)
         if invocation is not None:
+            invocation.is_late = event.is_late
             cell = self._cells.get(invocation.target)
             if cell is not None:
                 cell.cancel(invocation)

@@ -62,7 +62,7 @@ class Slot:
         stopping: What stops it, while it is stopping.
         wanted: Whether it is to run.
         doom: Why it has to be stopped before anything is started; None if it need not.
-        forgotten: Whether the place goes away once the child is down.
+        forgotten: Why the place goes away once the child is down; None if it stays.
         halted: Whether somebody wants the child to be down though its place stays.
         was_up: Whether it has ever run.
         not_before: When a delayed restart is due, on the clock's monotonic time.
@@ -81,7 +81,7 @@ class Slot:
         self.stopping: asyncio.Task[None] | None = None
         self.wanted = True
         self.doom: DeathCause | None = None
-        self.forgotten = False
+        self.forgotten: DeathCause | None = None
         self.not_before = -inf
         self.starts = 0
         self.last: Failure | None = None

@@ -139,7 +139,7 @@ class Speaker:
         calls_out.add(call_id)
         self._calls_sent += 1
 
-    def cancel(self, call_id: int) -> bool:
+    def cancel(self, call_id: int, *, is_late: bool = False) -> bool:
         """Waits no more for a call; it is not in flight any more.
 
         Of a call that was withdrawn nothing will arrive; else an outcome may, since it was on its
@@ -147,6 +147,7 @@ class Speaker:
 
         Args:
             call_id: Of ours; one that is not in flight does no harm.
+            is_late: Whether that is since its time was up.
 
         Returns:
             Whether the call was withdrawn before the peer had got it whole: it never ran.
@@ -159,8 +160,8 @@ class Speaker:
         self._calls_out.discard(call_id)
         if self._lanes.withdraw_call(call_id):
             return True
-        self._encoder.control(frames.CANCEL, call_id)
-        self.log.record((frames.CANCEL, call_id, None))
+        self._encoder.control(frames.CANCEL, call_id, int(is_late))
+        self.log.record((frames.CANCEL, call_id, is_late))
         return False
 
     def grant(self, call_id: int, items: int, nbytes: int) -> None:
@@ -250,7 +251,7 @@ class Speaker:
         """
         kind, call_id, content = delivery
         if kind == frames.CANCEL:
-            self.cancel(call_id)
+            self.cancel(call_id, is_late=content is True)
         elif kind == frames.END:
             self.end(call_id)
         elif isinstance(content, tuple) and len(content) == 2:

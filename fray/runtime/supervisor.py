@@ -25,7 +25,7 @@ that is killed.
 
 Escalation. When the intensity is exceeded the supervisor gives up: it stops all children and ends
 with `DeathKind.RESTART_LIMIT` and the chain of what led to it. It is a child itself, so its own
-supervisor decides what comes next; a root's failure ends the process (`run_root`).
+supervisor decides what comes next; a root's failure ends the process (`fray.runtime.root`).
 
 This room decides; `fray.runtime.crew` does the starting and stopping.
 """
@@ -35,15 +35,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING
 
 from fray.errors import DeathCause, DeathKind, SupervisorFailed
 from fray.runtime.crew import KILL_MARGIN_S, Crew, Pace
-from fray.runtime.failures import FAILURES_TOLD_MAX, Failure, explain
+from fray.runtime.failures import FAILURES_TOLD_MAX, Failure
 from fray.runtime.restart import Child as Sibling
 from fray.runtime.restart import (
     RestartPlan,
@@ -53,10 +52,13 @@ from fray.runtime.restart import (
     Strategy,
     plan_restart,
 )
-from fray.runtime.slots import ChildState, ChildStatistics, Slot
+from fray.runtime.slots import ChildState, Slot
+from fray.runtime.supervisor_state import SupervisorState, SupervisorStatistics
 
 if TYPE_CHECKING:
-    from fray.runtime.children import Child, ChildSpec, StartChild
+    from collections.abc import Callable
+
+    from fray.runtime.children import Child, ChildSpec
     from fray.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -64,33 +66,6 @@ log = logging.getLogger(__name__)
 
 INNOCENT = (DeathKind.PREEMPTED, DeathKind.HOST_LOST)
 """Ends that say nothing about a child: they are counted apart from failures."""
-
-
-class SupervisorState(Enum):
-    """Where a supervisor is in its life."""
-
-    CREATED = "created"
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class SupervisorStatistics:
-    """What a supervisor does at a moment.
-
-    Attributes:
-        state: Its state.
-        children: Its children in their order.
-        recent_restarts: Restarts that count against its intensity, as of the last failure.
-        preemptions: Preemptions of its children in its whole life.
-    """
-
-    state: SupervisorState
-    children: tuple[ChildStatistics, ...]
-    recent_restarts: int
-    preemptions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +89,9 @@ class Supervisor:
         children: Its first children, in their order of start.
         clock: Time, and the jitter of delays.
         policy: When to restart whom, and when to give up.
+        on_gone: Told of each child that is not its any longer, and why; not of those that it has
+            when it ends.
+        on_changed: Called whenever a child may be in another state than before.
 
     Attributes:
         name: As given.
@@ -133,8 +111,12 @@ class Supervisor:
         *,
         clock: Clock,
         policy: RestartPolicy | None = None,
+        on_gone: Callable[[str, DeathCause], object] | None = None,
+        on_changed: Callable[[], object] | None = None,
     ) -> None:
         self.name = name
+        self._on_gone = on_gone
+        self._on_changed = on_changed
         self.policy = policy or RestartPolicy()
         self.state = SupervisorState.CREATED
         self.failure: Failure | None = None
@@ -164,6 +146,11 @@ class Supervisor:
             self._tracker.recent,
             self._tracker.preemptions,
         )
+
+    def starting(self) -> list[str]:
+        """The children that are being started, in their order."""
+        slots = self._crew.slots.items()
+        return [name for name, slot in slots if slot.state is ChildState.STARTING]
 
     def __getitem__(self, name: str) -> Child | None:
         """A child as long as it is up; None while it is not.
@@ -263,6 +250,8 @@ class Supervisor:
             self._started.set_result(None)
         elif self.state is SupervisorState.STOPPING and self._crew.all_down:
             self._finish()
+        if self._on_changed is not None:
+            self._on_changed()
 
     # ---- children
 
@@ -372,7 +361,6 @@ class Supervisor:
     def _remove(self, slot: Slot) -> None:
         why = DeathCause(DeathKind.STOPPED, f"it was removed from {self.name}")
         self._crew.remove(slot, why)
-        slot.tell_started(SupervisorFailed(self.name, why))
         self._crew.advance()
 
     # ---- decisions
@@ -402,6 +390,12 @@ class Supervisor:
             message = f"its significant child {name} has ended: {failure.cause.message}"
             self._end_with(replace(failure.cause, message=message), failure)
 
+    def child_gone(self, slot: Slot) -> None:
+        """See `fray.runtime.crew.Owner`."""
+        if self._on_gone is not None:
+            why = slot.forgotten or DeathCause(DeathKind.STOPPED, "it could not be started")
+            self._on_gone(slot.spec.name, why)
+
     def _restart(self, failure: Failure, plan: RestartPlan) -> None:
         name, cause = failure.name, failure.cause
         now = self._clock.monotonic()
@@ -422,7 +416,7 @@ class Supervisor:
             if other.state is not ChildState.DOWN and other.doom is None:
                 other.doom = why
         for other in (slots[each] for each in plan.start):
-            other.wanted = not (other.forgotten or other.halted)
+            other.wanted = other.forgotten is None and not other.halted
             other.not_before = now + decision.delay_s
         for other in [slots[each] for each in plan.forget]:
             self._crew.remove(other, why)
@@ -446,73 +440,29 @@ class Supervisor:
         """All of a gang are down: members die of each other's absence, so it is one failure."""
         fall, self._fall = self._fall, None
         slots = self._crew.slots
-        if fall is None or fall.first.name not in slots:
-            return  # who went first was removed meanwhile: those that are left wait for a word
+        staying = [n for n, s in slots.items() if s.spec.restart is not RestartType.TEMPORARY]
+        if fall is None or not staying:
+            return
+        ended = fall.first.name if fall.first.name in slots else staying[0]  # else it was removed
         ends = [slot.last for name, slot in slots.items() if slot.last is not fall.before.get(name)]
         innocent = (each for each in ends if each is not None and each.cause.kind in INNOCENT)
         siblings = [Sibling(s.spec.name, s.spec.restart) for s in slots.values()]
-        plan = plan_restart(Strategy.GANG, siblings, fall.first.name, normal=False)
+        plan = plan_restart(Strategy.GANG, siblings, ended, normal=False)
         self._restart(next(innocent, fall.first), plan)
 
     def _end_with(self, cause: DeathCause, *because: Failure) -> None:
         """Ends for a reason of its own."""
         if cause.kind is not DeathKind.STOPPED:
-            log.error(f"{self.name} gives up: {cause}")
+            if cause.kind is DeathKind.RESTART_LIMIT:
+                log.error(f"{self.name} gives up: {cause}")
+            else:  # a significant child has ended, which was told
+                log.info(f"{self.name} ends: {cause}")
             self.failure = Failure(self.name, cause, because=because)
         why = DeathCause(DeathKind.STOPPED, f"its supervisor {self.name} has ended: {cause}")
         self._begin_to_stop(cause, why=why)
 
 
-def supervisor_child(make: Callable[[], Supervisor]) -> StartChild:
-    """How to start a supervisor as a child. Give its `ChildSpec` an infinite ``stop_grace_s``.
-
-    Args:
-        make: Makes the supervisor; called for each restart.
-    """
-
-    async def start() -> Child:
-        supervisor = make()
-        try:
-            await supervisor.start()
-        except SupervisorFailed:
-            return supervisor  # it has ended, and itself tells best how
-        return supervisor
-
-    return start
-
-
-async def run_root(root: Supervisor, tell: Callable[[str], object]) -> int:
-    """Runs the root of a process to its end.
-
-    If the caller is cancelled (Ctrl-C), the tree is stopped in good order first.
-
-    Args:
-        root: Not yet started. Whoever ends the process calls its `Supervisor.stop`.
-        tell: Given the whole chain of causes, should the root fail: print it.
-
-    Returns:
-        The exit code for the process: 0 if it was stopped, 1 if it failed.
-    """
-    try:
-        await root.start()
-        await asyncio.shield(root.stopped)
-    except SupervisorFailed as exc:
-        if root.failure is None:
-            log.info(str(exc))
-    except asyncio.CancelledError:
-        await root.stop(DeathCause(DeathKind.STOPPED, "the process is shutting down"))
-        raise
-    if root.failure is None:
-        return 0
-    tell(explain(root.failure))
-    return 1
-
-
 __all__ = [
     "KILL_MARGIN_S",
     "Supervisor",
-    "SupervisorState",
-    "SupervisorStatistics",
-    "run_root",
-    "supervisor_child",
 ]

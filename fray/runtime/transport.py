@@ -18,7 +18,7 @@ Contract of a link:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -31,13 +31,36 @@ MESSAGE_BYTES_MAX = 1 << 20
 class Principal:
     """Who is at the other end, as established before the link existed.
 
+    Two are equal if they are the same somebody, whatever token they have shown: a session goes on
+    with a renewed one.
+
     Attributes:
         user: User name.
         role: ``admin``, ``user``, ``worker`` or ``job``.
+        namespace: The one that it is confined to; empty for none.
+        job_id: Of a job's process.
+        attempt_id: Likewise.
+        worker_id: Of a host's agent: the host; empty where it may be any.
+        token_id: Of the token that was shown; empty for one without an id.
+        issued_at: When that was made, in seconds since 1970.
+        expires_at: Until when that is good, in seconds since 1970; None for ever.
+        remote: From where they came, as ``host:port``; for people.
     """
 
     user: str = "local"
     role: str = "admin"
+    namespace: str = ""
+    job_id: str = ""
+    attempt_id: str = ""
+    worker_id: str = ""
+    token_id: str = field(default="", compare=False)
+    issued_at: float = field(default=0.0, compare=False)
+    expires_at: float | None = field(default=None, compare=False)
+    remote: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        who = self.job_id or self.worker_id or self.user
+        return f"{self.role} {who}"
 
 
 class LinkHandler(Protocol):

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from typing import TYPE_CHECKING
+import ssl
+from typing import TYPE_CHECKING, Any
 
 from fray.errors import ConnectionRefused
 from fray.runtime.auth import check_token
@@ -36,13 +37,18 @@ if TYPE_CHECKING:
 
     from fray.runtime.auth import Authenticator
     from fray.runtime.clock import Clock
+    from fray.runtime.tls import Tls
     from fray.runtime.transport import Accept, Link, Listener
+    from fray.runtime.wsgate import OnRefused
 
 HANDSHAKE_TIMEOUT_S = 10.0
 """How long somebody who connects may take to say who they are."""
 
 DIAL_TIMEOUT_S = 10.0
 """How long whoever is dialled may take until the link is open."""
+
+TLS_PROBE_S = 2.0
+"""How long it is tried whether a port that hung up speaks TLS, to say so."""
 
 _REASON_BYTES_MAX = 512
 _KEY_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
@@ -59,24 +65,30 @@ class WebSocketTransport:
         clock: Clock,
         *,
         authenticator: Authenticator,
-        token: str | Callable[[], str],
+        token: str | Callable[[str], str],
         token_origin: str = "this process's token",
         pages: Mapping[str, Page] | None = None,
         handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
         dial_timeout_s: float = DIAL_TIMEOUT_S,
         strangers_max: int = STRANGERS_MAX,
+        on_refused: OnRefused | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """Makes one that is neither listening nor connected.
 
         Args:
             clock: Gives the nonces of the upgrades.
             authenticator: Judges the tokens of those who connect to us.
-            token: What we show to those to whom we connect, or what gives it at each dialling.
+            token: What we show to those to whom we connect, or what gives it at each dialling,
+                from the address that is dialled.
             token_origin: Where that is from, for the message of a refusal: "the token in ...".
             pages: More to be read over HTTP by whoever has a token, by path (``/metrics``).
             handshake_timeout_s: Seconds that somebody who connects has to say who they are.
             dial_timeout_s: Seconds that `dial` waits for an open link.
-            strangers_max: Connections to one door that may be open without having shown a token.
+            strangers_max: Connections to one door that may be open without having shown a token;
+                as many more may be in their TLS handshake.
+            on_refused: Told of those who were refused, and why, as often as the log is.
+            tls: Whom we trust, and what we show; None where nothing is encrypted.
         """
         self._clock = clock
         self._authenticator = authenticator
@@ -86,6 +98,8 @@ class WebSocketTransport:
         self._handshake_timeout_s = handshake_timeout_s
         self._dial_timeout_s = dial_timeout_s
         self._strangers_max = strangers_max
+        self._on_refused = on_refused
+        self._tls = tls
         self._session: aiohttp.ClientSession | None = None
         self._doors: list[Door] = []
         self._dialling: list[asyncio.Timeout] = []
@@ -103,9 +117,12 @@ class WebSocketTransport:
         door = Door(
             accept,
             self._authenticator,
+            self._clock,
             pages=self._pages,
             handshake_timeout_s=self._handshake_timeout_s,
             strangers_max=self._strangers_max,
+            on_refused=self._on_refused,
+            tls=self._tls,
         )
         await door.open(host, port)
         self._doors.append(door)
@@ -151,6 +168,11 @@ class WebSocketTransport:
             raise
         return link
 
+    def cut_off(self) -> None:
+        """Aborts the links of those who came with a token that does not count any more."""
+        for door in self._doors:
+            door.cut_off()
+
     async def close(self) -> None:
         """See `Transport.close`. Every handler has been told when it returns."""
         self._closed = True
@@ -190,15 +212,27 @@ class WebSocketTransport:
         session = self._shared_session()
         try:
             response = await session.get(
-                f"http://{address}{LINK_PATH}", headers=headers, allow_redirects=False
+                f"{'https' if self._tls else 'http'}://{address}{LINK_PATH}",
+                headers=headers,
+                allow_redirects=False,
+                **self._tls_options(address),
             )
         except aiohttp.ClientResponseError as exc:
             raise _not_fray(address, f"its answer is not HTTP ({exc.message[:100]!r})") from exc
         except aiohttp.InvalidURL as exc:
             raise OSError(f"cannot dial {address!r}: it is not host:port") from exc
+        except aiohttp.ClientConnectorCertificateError as exc:
+            problem = str(exc.certificate_error)
+            raise _wrong_certificate(address, problem) from exc
+        except aiohttp.ClientConnectorSSLError as exc:
+            problem = str(exc)
+            raise _no_tls_spoken(address, problem) from exc
         except aiohttp.ClientConnectorError as exc:
             raise _unreachable(address, exc.os_error) from exc
         except aiohttp.ClientError as exc:
+            hung_up = isinstance(exc, aiohttp.ServerDisconnectedError)
+            if hung_up and self._tls is None and await _speaks_tls(address):
+                raise _tls_spoken(address) from exc
             problem = str(exc) or type(exc).__name__
             raise ConnectionResetError(f"the connection to {address} was lost: {problem}") from exc
         try:
@@ -209,6 +243,11 @@ class WebSocketTransport:
             response.close()
             raise
         return response
+
+    def _tls_options(self, address: str) -> dict[str, Any]:
+        if self._tls is None:
+            return {}
+        return {"ssl": self._tls.client(address), "server_hostname": self._tls.name_of(address)}
 
     def _shared_session(self) -> aiohttp.ClientSession:
         import aiohttp
@@ -226,9 +265,10 @@ class WebSocketTransport:
         return self._session
 
     def _our_token(self, address: str) -> str:
-        token = self._token if isinstance(self._token, str) else self._token()
         try:
-            return check_token(token)
+            return check_token(
+                self._token if isinstance(self._token, str) else self._token(address)
+            )
         except ValueError as exc:
             problem = f"{self._token_origin} cannot be shown to {address}: {exc}"
             raise ConnectionRefused(problem) from None
@@ -298,6 +338,43 @@ def _check_upgrade(address: str, response: aiohttp.ClientResponse, key: bytes) -
 
 def _not_fray(address: str, problem: str) -> ConnectionRefused:
     return ConnectionRefused(f"{address} is not a fray process: {problem}. Check host and port.")
+
+
+async def _speaks_tls(address: str) -> bool:
+    """Whether a port speaks TLS that hung up on plain HTTP without a word."""
+    host, _, port = address.rpartition(":")
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname = False
+    anybody.verify_mode = ssl.CERT_NONE  # nothing is said to it
+    try:
+        async with asyncio.timeout(TLS_PROBE_S):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=anybody)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+def _tls_spoken(address: str) -> ConnectionRefused:
+    return ConnectionRefused(
+        f"{address} does not let us in: this port speaks TLS; the token that was used is from a "
+        "time when the cluster did not, or of another cluster. Take a new one from the controller's"
+        " machine (`fray up` there says where it is, `fray token create` makes others)."
+    )
+
+
+def _no_tls_spoken(address: str, problem: str) -> ConnectionRefused:
+    return ConnectionRefused(
+        f"{address} does not speak TLS, as the token says that its cluster does ({problem}). Check "
+        "host and port; a cluster that was started anew with --insecure-no-tls has new tokens."
+    )
+
+
+def _wrong_certificate(address: str, problem: str) -> ConnectionRefused:
+    return ConnectionRefused(
+        f"{address} is not trusted: {problem}. It is not a process of the cluster that the token is"
+        " from, or somebody sits in between; no token was shown to it."
+    )
 
 
 def _unreachable(address: str, error: OSError) -> OSError:

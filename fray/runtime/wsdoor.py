@@ -12,21 +12,26 @@ links carry.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import quote, unquote
 
-from fray.runtime.auth import bearer_token
+from fray.runtime.auth import TokenRefused, bearer_token
 from fray.runtime.transport import Principal
 from fray.runtime.wsgate import Gate, HttpLog, Refusals, WaitingRoom, format_address
 from fray.runtime.wslink import WebSocketLink
+from fray.runtime.wsporch import Porch
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from fray.runtime.auth import Authenticator
+    from fray.runtime.clock import Clock
+    from fray.runtime.tls import Tls
     from fray.runtime.transport import Accept
+    from fray.runtime.wsgate import OnRefused
 
 LINK_PATH = "/fray"
 HEALTH_PATH = "/healthz"
@@ -42,6 +47,12 @@ BACKLOG = 1024
 
 SHUTDOWN_TIMEOUT_S = 1.0
 """How long a page that is being served may delay the end."""
+
+LOOK_S_MAX = 3600.0
+"""A link whose token ends later than this is looked at meanwhile."""
+
+EXPIRED_LOOK_S = 15.0
+"""How often a link is looked at whose token ends about now: clocks differ."""
 
 Page: TypeAlias = Callable[[], Awaitable[tuple[str, bytes]]]
 """Makes one page: content type and body."""
@@ -59,29 +70,41 @@ class Door:
         self,
         accept: Accept,
         authenticator: Authenticator,
+        clock: Clock,
         *,
         pages: Mapping[str, Page],
         handshake_timeout_s: float,
         strangers_max: int,
+        on_refused: OnRefused | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """Makes one that is not open yet; see `open`.
 
         Args:
             accept: Called with each link; gives its handler.
             authenticator: Judges tokens.
+            clock: Says when tokens end.
             pages: More to be read over HTTP, by path; they need a token too.
             handshake_timeout_s: Seconds from the connection to the end of its request.
-            strangers_max: Connections that may be open without having shown a token.
+            strangers_max: Connections that may be open without having shown a token; as many more
+                may be in their TLS handshake.
+            on_refused: Told of those who were refused, and why, as often as the log is.
+            tls: What this side of TLS shows; None for a plain door.
         """
-        self._refusals = Refusals()
+        self._refusals = Refusals(on_refused=on_refused)
+        self._clock = clock
+        self._tls = tls
         self._handshake_timeout_s = handshake_timeout_s
         self._strangers_max = strangers_max
         self._accept = accept
         self._authenticator = authenticator
         self._pages = pages
         self._address = ""
+        self._server: asyncio.Server | None = None
+        self._porch: Porch | None = None
         self._closed = False
         self._links: dict[WebSocketLink, None] = {}
+        self._timers: dict[WebSocketLink, asyncio.TimerHandle] = {}
 
     @property
     def address(self) -> str:
@@ -131,20 +154,38 @@ class Door:
             handshake_timeout_s=self._handshake_timeout_s,
             strangers_max=self._strangers_max,
         )
-        loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(self._room.gate, host, port, backlog=BACKLOG)
+            self._address = format_address(await self._listen(host, port))
         except BaseException:
             await self._runner.cleanup()
             raise
-        self._address = format_address(self._server.sockets[0].getsockname())
+
+    async def _listen(self, host: str, port: int) -> Any:
+        """Lets connections come to their gates, over TLS where there is any."""
+        if self._tls is None:
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(self._room.gate, host, port, backlog=BACKLOG)
+            self._server = server
+            return server.sockets[0].getsockname()
+        self._porch = Porch(
+            self._room.gate,
+            self._tls.server_watched(lambda reason: self._refusals.refused("somebody", reason)),
+            self._refusals,
+            self._clock,
+            handshake_timeout_s=self._handshake_timeout_s,
+            pending_max=self._strangers_max,
+        )
+        return await self._porch.open(host, port, BACKLOG)
 
     async def close(self) -> None:
         """See `Listener.close`."""
         if self._closed:
             return
         self._closed = True
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
+        if self._porch is not None:
+            await self._porch.close()
         self._room.close()
         self._refusals.flush()
         if not self._links:
@@ -159,6 +200,30 @@ class Door:
         for link in links:
             await link.ended.wait()
         await self._runner.cleanup()
+
+    def cut_off(self) -> None:
+        """Aborts the links of those whose tokens do not count any more."""
+        for link in list(self._links):
+            if not self._authenticator.is_good(link.principal):
+                _log.warning("cut off %s (%s): its token ended", link.remote, link.principal)
+                link.abort()
+
+    def _watch(self, link: WebSocketLink, until: float) -> None:
+        """Sees to it that a link does not outlive its token."""
+        if link not in self._links:
+            return
+        left_s = until - self._clock.time()
+        if left_s <= 0:
+            self.cut_off()
+        delay_s = min(max(left_s, EXPIRED_LOOK_S), LOOK_S_MAX)
+        timer = asyncio.get_running_loop().call_later(delay_s, self._watch, link, until)
+        self._timers[link] = timer
+
+    def _forget(self, link: WebSocketLink) -> None:
+        self._links.pop(link, None)
+        timer = self._timers.pop(link, None)
+        if timer is not None:
+            timer.cancel()
 
     # --- HTTP
 
@@ -209,12 +274,14 @@ class Door:
             return self._refusal(gate, 401, why, "a bearer token is needed")
         try:
             principal = self._authenticator.verify(token)
+        except TokenRefused as exc:
+            return self._refusal(gate, 401, f"has a token that is not valid ({exc})", str(exc))
         except Exception as exc:
             problem = f"its token could not be judged ({type(exc).__name__})"
             return self._refusal(gate, 401, problem, "the token could not be judged")
         if principal is None:
             return self._refusal(gate, 401, "has a wrong token", "the token is not valid here")
-        gate.admit(principal)
+        gate.admit(dataclasses.replace(principal, remote=gate.peer))
         return None
 
     def _refusal(
@@ -271,9 +338,11 @@ class Door:
             dialled=False,
             remote=gate.peer,
             principal=gate.principal,
-            on_end=self._links.pop,
+            on_end=self._forget,
         )
         self._links[link] = None
+        if gate.principal.expires_at is not None:
+            self._watch(link, gate.principal.expires_at)
         try:
             link.start(self._accept(link))
         except Exception:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,14 +30,25 @@ cluster may knock within one tick of the loop; each costs 5 KB, and what it send
 _log = logging.getLogger(__name__)
 
 
+OnRefused: TypeAlias = "Callable[[str, str], None]"
+"""Told who was refused (``host:port``) and why."""
+
+
 class Refusals:
     """Tells the log who was refused and why, and stays readable when there are thousands.
 
     At most `lines_max` lines are written in any `window_s` seconds; then one more with the number
-    of those that were not.
+    of those that were not. `on_refused` is told as often.
     """
 
-    def __init__(self, lines_max: int = 10, window_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        lines_max: int = 10,
+        window_s: float = 10.0,
+        *,
+        on_refused: OnRefused | None = None,
+    ) -> None:
+        self._on_refused = on_refused
         self._lines_max = lines_max
         self._window_s = window_s
         self._in_window = 0
@@ -53,6 +64,8 @@ class Refusals:
         self._in_window += 1
         if self._in_window <= self._lines_max:
             _log.warning("refused %s: %s", peer, reason)
+            if self._on_refused is not None:
+                self._on_refused(peer, reason)
         if self._window is None:
             loop = asyncio.get_running_loop()
             self._window = loop.call_later(self._window_s, self.flush)
@@ -68,7 +81,10 @@ class Refusals:
 
 
 class HttpLog(logging.LoggerAdapter[logging.Logger]):
-    """What aiohttp wants to log: for a peer that does not speak HTTP, one line and no traceback."""
+    """What aiohttp wants to log: one line and no traceback for what peers do.
+
+    They may not speak HTTP, or be gone before they are answered.
+    """
 
     def __init__(self, refusals: Refusals) -> None:
         super().__init__(_log)
@@ -82,6 +98,9 @@ class HttpLog(logging.LoggerAdapter[logging.Logger]):
         if isinstance(problem, HttpProcessingError):
             peer = str(args[0]) if args else "somebody"
             self._refusals.refused(peer, f"not HTTP: {problem.message[:120]!r}")
+        elif isinstance(problem, ConnectionError):
+            peer = str(args[0]) if args else "somebody"
+            _log.info("%s was gone before it was answered: %s", peer, problem)
         else:
             super().log(level, msg, *args, **kwargs)
 
@@ -253,6 +272,7 @@ __all__ = [
     "STRANGERS_MAX",
     "Gate",
     "HttpLog",
+    "OnRefused",
     "Refusals",
     "WaitingRoom",
     "format_address",

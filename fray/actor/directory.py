@@ -180,6 +180,7 @@ class ActorSpec:
         options: What the user asked for.
         payload: The pickled ``(class, args, kwargs)``.
         supervised: Whether its creator's supervisor starts it again, and not the cluster.
+        held: Whether it does not start, not the first time either, before its supervisor says so.
     """
 
     actor_id: str
@@ -188,6 +189,7 @@ class ActorSpec:
     options: ActorOptions
     payload: Payload
     supervised: bool = False
+    held: bool = False
 
 
 class Directory(Protocol):
@@ -247,6 +249,10 @@ class Directory(Protocol):
         """All registered (name, endpoint) whose name begins with a prefix, sorted by name."""
         ...
 
+    async def cpus(self) -> float:
+        """How many CPUs actors may have here altogether, those that are taken among them."""
+        ...
+
     async def create(self, spec: ActorSpec) -> str:
         """Has an actor made. Returns when it is accepted, not when it is ready.
 
@@ -295,6 +301,21 @@ class Directory(Protocol):
 
         Raises:
             InvalidRequestError: It has ended for good, or its last incarnation is still there.
+        """
+        ...
+
+    async def start_together(
+        self, group_id: str, name: str, incarnations: Mapping[str, int]
+    ) -> None:
+        """Starts supervised actors that are down, once there is room for all; may be repeated.
+
+        Args:
+            group_id: Of this life of theirs.
+            name: What they are called together, for people.
+            incarnations: Which actors, and the incarnation of each that begins.
+
+        Raises:
+            InvalidRequestError: One of them has ended for good, or is still there. None is started.
         """
         ...
 

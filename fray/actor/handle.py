@@ -11,8 +11,9 @@ from asyncio import CancelledError
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from fray.actor.blocking import refuse_to_block
 from fray.actor.current import current_system
-from fray.actor.future import ActorFuture, refuse_to_block
+from fray.actor.future import ActorFuture
 from fray.errors import ActorUnavailable, FrayError, UnknownMethodError
 from fray.ids import ActorId
 from fray.runtime.blocking import check_stopped
@@ -78,7 +79,7 @@ class ActorMethod:
             timeout_s = None
         if timeout_s is not None:
             deadline = route.process.clock.monotonic() + timeout_s
-        inherited, context = None, NO_CONTEXT
+        inherited, context, within = None, NO_CONTEXT, None
         if invocation is not None and not invocation.finished:  # else: what it left running
             inherited = invocation.deadline
             if invocation.context.chain:
@@ -86,7 +87,8 @@ class ActorMethod:
         if inherited is not None and (deadline is None or inherited < deadline):
             deadline = inherited  # a call made inside a call has the time that is left of it
             timeout_s = deadline - route.process.clock.monotonic()
-        future: ActorFuture[Any] = ActorFuture(route, self._name, timeout_s, self._retries)
+            within = invocation
+        future: ActorFuture[Any] = ActorFuture(route, self._name, timeout_s, self._retries, within)
         call = OutgoingCall(
             self._name,
             payload,
@@ -108,6 +110,7 @@ class ActorMethod:
         Raises:
             BlockingCallError: An event loop runs on this thread; nothing was sent.
             CallCancelled: The caller of the method that makes this call has gone, too.
+            DeadlineExceeded: The time of this call, or of that of the method that makes it, is up.
             BaseException: What the method raised.
         """
         self._handle.refuse_to_block(self._name)

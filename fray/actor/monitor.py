@@ -8,7 +8,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fray.actor.future import refuse_to_block
+from fray.actor.blocking import refuse_to_block
 from fray.errors import ActorNotFoundError, ClusterClosed, DeathCause, DeathKind, FrayError
 from fray.runtime.loopthread import on_loop
 
@@ -49,7 +49,7 @@ class Monitor:
     """Tells of the ends of an actor's incarnations. `monitor` makes it.
 
     Awaiting it gives the next end that has not been told: at first that of the incarnation which
-    there was when the monitor was made, at once where there was none any more. ``async for`` goes
+    there is when the cluster hears of it, at once where there is none any more. ``async for`` goes
     on with those that follow, until the actor will not come back. Ends that happen faster than they
     are fetched are kept, the last eight of each actor.
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fray.checks import check_whole
+
 LIFETIMES = ("non_detached", "detached")
 PROCESSES = ("auto", "own", "shared")
 
@@ -66,6 +68,9 @@ class ActorOptions:
         process: ``"own"``: an operating-system process of its own; ``"shared"``: packed with
             others of its job; ``"auto"``: own on a cluster, in the local process locally.
         preemptible: Whether it may be placed on hosts that can be taken away.
+        slice_host: Which host of a slice of ``tpu`` it has, from 0; for the children of a gang that
+            take whole slices together, in the order of their hosts (`fray.group` makes such). None
+            for an actor that has all of what ``tpu`` names.
     """
 
     name: str | None = None
@@ -85,6 +90,7 @@ class ActorOptions:
     get_if_exists: bool = False
     process: Literal["auto", "own", "shared"] = "auto"
     preemptible: bool = True
+    slice_host: int | None = None
 
     def __post_init__(self) -> None:
         self._check_amounts()
@@ -104,7 +110,8 @@ class ActorOptions:
                 "a re-entrant actor runs a call while another waits, which one thread cannot: give "
                 "either reentrant or thread_affinity"
             )
-        if self.memory is not None or self.tpu is not None or self.resources is not None:
+        judged = (self.memory, self.tpu, self.resources, self.slice_host)
+        if any(each is not None for each in judged):
             RESOURCE_CHECK(self)
 
     def _check_flags(self) -> None:
@@ -125,15 +132,13 @@ class ActorOptions:
             "max_preemptions": -1,
             "max_concurrency": 1,
             "mailbox_calls_max": 1,
+            "slice_host": 0,
         }
         for field, least in least_of.items():
             value = getattr(self, field)
-            if value is None and field == "mailbox_calls_max":
+            if value is None and field in ("mailbox_calls_max", "slice_host"):
                 continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{field} is a whole number, not {value!r}")
-            if value < least:
-                raise ValueError(f"{field} must be at least {least}, not {value}")
+            check_whole(field, value, least)
         if self.resources is not None and (self.num_gpus or self.tpu or self.memory):
             raise ValueError("give either resources=… or num_gpus/memory/tpu, not both")
         if self.tpu and self.num_gpus:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fray.actor.blocking import refuse_to_block
 from fray.actor.current import current_system
 from fray.actor.directory import ActorKey, Endpoint, Registration
-from fray.actor.future import refuse_to_block
 from fray.actor.handle import ActorHandle
 from fray.ids import ActorId, JobId, Namespace
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from fray.actor.directory import ActorKey, Departure, Endpoint
-    from fray.actor.future import ActorFuture
+    from fray.actor.outcome import Outcome
     from fray.actor.system import ActorSystem
     from fray.runtime.payload import Payload
 
@@ -87,10 +87,10 @@ class Route:
         self.label = label
         self._targets: list[_Target] = []
         # Every call that has no outcome yet, and where it is out at present.
-        self._calls: dict[ActorFuture[Any], _Target | None] = {}
-        self._bereaved: dict[str, list[tuple[ActorFuture[Any], CallError]]] = {}
+        self._calls: dict[Outcome, _Target | None] = {}
+        self._bereaved: dict[str, list[tuple[Outcome, CallError]]] = {}
         self._watch = system.watch if self.watched else None
-        self._waiting: deque[ActorFuture[Any]] = deque()  # in the order in which they were made
+        self._waiting: deque[Outcome] = deque()  # in the order in which they were made
         self.creation: asyncio.Future[None] | None = None  # where this system made the actor
         self._resolving = False
         self._submitted = 0
@@ -98,6 +98,7 @@ class Route:
         self._fresh_until = 0.0
         self.waits_for = ""  # why the actor is not ready yet, as far as was asked
         self._told = ""
+        self._lost = ""  # why it is asked again where the actor is
 
     def __repr__(self) -> str:
         return (
@@ -128,7 +129,7 @@ class Route:
 
     # ---- calls, on the loop
 
-    def submit(self, future: ActorFuture[Any], call: OutgoingCall) -> None:
+    def submit(self, future: Outcome, call: OutgoingCall) -> None:
         """Sends a call when it is known where to.
 
         Args:
@@ -136,6 +137,9 @@ class Route:
             call: The call.
         """
         if future.done():
+            return
+        if self.system.closed:  # as for what was posted while it closed
+            future.fail(self._shutting_down(), expected=True)
             return
         future.call = call
         if future.retries > 0:
@@ -148,7 +152,7 @@ class Route:
         else:
             self._wait(future)
 
-    def _wait(self, future: ActorFuture[Any], pause_s: float = 0.0) -> None:
+    def _wait(self, future: Outcome, pause_s: float = 0.0) -> None:
         """Sends a call, in its turn, when it is known where to. All later ones wait for it."""
         if self.system.closed:
             future.fail(self._shutting_down(), expected=True)
@@ -163,12 +167,12 @@ class Route:
             self._resolving = True
             self.system.spawn(self._resolve_for_waiting(pause_s), f"resolve {self.label}")
 
-    def _shutting_down(self) -> ActorUnavailable:
+    def _shutting_down(self) -> FrayError:
         return ActorUnavailable(
             f"{self.label}: the system is shutting down; the call was not sent", started=Started.NO
         )
 
-    def _dispatch(self, future: ActorFuture[Any]) -> None:
+    def _dispatch(self, future: Outcome) -> None:
         target = self._choose()
         target.outstanding += 1
         self._calls[future] = target
@@ -190,7 +194,7 @@ class Route:
             (targets[(self._turn + i) % count] for i in range(count)), key=lambda t: t.outstanding
         )
 
-    def settled(self, future: ActorFuture[Any]) -> None:
+    def settled(self, future: Outcome) -> None:
         """A call of this route has its outcome.
 
         Args:
@@ -202,7 +206,7 @@ class Route:
 
     # ---- failures
 
-    def failed(self, future: ActorFuture[Any], exc: BaseException) -> None:
+    def failed(self, future: Outcome, exc: BaseException) -> None:
         """Something went wrong on the way: repeats the call, or settles it.
 
         Args:
@@ -215,6 +219,7 @@ class Route:
             target.outstanding -= 1
             if isinstance(exc, ActorUnavailable | ActorDied):
                 self._forget(target)
+                self._lost = str(exc)
         if not isinstance(exc, ActorUnavailable | ActorDied) or target is None:
             future.fail(exc)
         elif exc.started is Started.NO and not future.has_begun:
@@ -260,7 +265,7 @@ class Route:
         if target in self._targets:
             self._targets.remove(target)
 
-    def _again(self, future: ActorFuture[Any]) -> None:
+    def _again(self, future: Outcome) -> None:
         old = future.call
         assert old is not None
         future.call = OutgoingCall(
@@ -275,7 +280,7 @@ class Route:
         future.attempts += 1
         self._wait(future, pause_s)
 
-    def _repeat_or_fail(self, future: ActorFuture[Any], exc: BaseException) -> None:
+    def _repeat_or_fail(self, future: Outcome, exc: BaseException) -> None:
         if future.retries > 0 and not future.has_begun:
             future.retries -= 1
             future.may_have_run = True
@@ -283,8 +288,11 @@ class Route:
         else:
             future.fail(exc)
 
-    def _ask_why(self, future: ActorFuture[Any], endpoint: Endpoint, exc: CallError) -> None:
+    def _ask_why(self, future: Outcome, endpoint: Endpoint, exc: CallError) -> None:
         """What became of the other side is asked once, for all calls that were out to it."""
+        if self.system.closed:
+            future.fail(exc, expected=True)
+            return
         bereaved = self._bereaved.get(endpoint.target)
         if bereaved is None:
             bereaved = self._bereaved[endpoint.target] = []
@@ -297,9 +305,11 @@ class Route:
             cause = await self.system.directory.obituary(endpoint)
         except FrayError as failure:
             problem = f"what became of it could not be asked: {failure}"
-        finally:
-            bereaved = self._bereaved.pop(endpoint.target)
-        for future, exc in bereaved:
+        except BaseException as end:  # of the process; nobody waits in vain for it
+            for future, exc in self._bereaved.pop(endpoint.target):
+                future.fail(exc, expected=isinstance(end, CancelledError))
+            raise
+        for future, exc in self._bereaved.pop(endpoint.target):
             if future.done():
                 continue
             if cause is not None:
@@ -317,7 +327,10 @@ class Route:
             await self.resolve()
         except FrayError as exc:
             for future in self._stop_waiting():
-                future.fail(_copy_of(exc))
+                told = _copy_of(exc)
+                if self._lost:
+                    told.add_note(f"it was asked where {self.label} is, since: {self._lost}")
+                future.fail(told)
         except BaseException as exc:  # the end of the process; nobody waits in vain for it
             for future in self._stop_waiting():
                 future.fail(self._shutting_down(), expected=isinstance(exc, CancelledError))
@@ -331,7 +344,7 @@ class Route:
                 else:  # what was found failed at once, within this loop
                     self._wait(future)
 
-    def _stop_waiting(self) -> deque[ActorFuture[Any]]:
+    def _stop_waiting(self) -> deque[Outcome]:
         self._resolving = False
         waiting, self._waiting = self._waiting, deque()
         return waiting
@@ -387,7 +400,7 @@ class Route:
         known = {t.endpoint.target: t for t in self._targets}
         self._targets = [known.get(e.target) or _Target(e) for e in endpoints]
         if endpoints:
-            self.waits_for = self._told = ""
+            self.waits_for = self._told = self._lost = ""
         self._fresh_until = self.process.clock.monotonic() + POOL_REFRESH_S
 
     def invalidate(self) -> None:

@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from fray.actor.blocking import refuse_to_block
 from fray.actor.decorator import options_of
 from fray.actor.directory import Endpoint, Registration
-from fray.actor.future import refuse_to_block
 from fray.actor.resolver import SystemResolver, check_name
 from fray.actor.system import ActorSystem, cell_options
 from fray.errors import DeathCause, DeathKind, FrayError

@@ -10,32 +10,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from fray.actor.orders import insist, refusal_of
 from fray.errors import (
     ActorDied,
     ClusterClosed,
-    ClusterUnavailable,
     DeathCause,
     DeathKind,
     FrayError,
-    InvalidRequestError,
     Started,
 )
 from fray.runtime.restart import RestartType, is_restarted
-from fray.runtime.signal import Signal
 
 if TYPE_CHECKING:
     from fray.actor.directory import ActorSpec, Life
     from fray.actor.lives import Following
+    from fray.actor.muster import Muster, Ordering
     from fray.actor.system import ActorSystem
+    from fray.runtime.signal import Signal
     from fray.runtime.tasks import Scope
 
 log = logging.getLogger("fray")
-
-RETRY_S = 0.5
-"""Between two orders to a controller that is away."""
 
 CLOSED = DeathCause(DeathKind.STOPPED, "the connection of its supervisor was closed")
 
@@ -67,14 +66,18 @@ class Incarnation:
         """See `Child.stop`."""
         if not self.stopped.done():
             self._is_told = True
-            await self._actor.order_halt(sentence(cause), grace_s=grace_s)
+            try:
+                await self._actor.order_halt(sentence(cause), grace_s=grace_s)
+            except ClusterClosed:  # nobody can be told any more; it ends with the connection
+                return
             await asyncio.shield(self.stopped)
 
     def kill(self, cause: DeathCause) -> None:
         """See `Child.kill`. Its process ends a moment later; a next life waits for that."""
         if not self.stopped.done():
             self._is_told = True
-            self._actor.in_background(self._actor.order_halt(sentence(cause), grace_s=0.0), "kill")
+            halt = partial(self._actor.order_halt, sentence(cause), grace_s=0.0)
+            self._actor.in_background(halt, "kill")
             self.end(cause)
 
     def end(self, cause: DeathCause) -> None:
@@ -96,6 +99,9 @@ class SupervisedActor:
         restart: When its supervisor restarts it.
         scope: Owns what goes on beside.
         on_lost: Told when its system is closed, and nobody will ever know more of it.
+        muster: With whom it starts; None if it starts for itself.
+        family: With whom it is restarted: it does not start while one of them lingers.
+        changed: Notified when anything is heard of the family.
     """
 
     def __init__(
@@ -105,24 +111,37 @@ class SupervisedActor:
         restart: RestartType,
         scope: Scope,
         on_lost: Callable[[], object],
+        *,
+        muster: Muster | None,
+        family: Mapping[str, SupervisedActor],
+        changed: Signal,
     ) -> None:
         self.label = spec.label
         self.actor_id = spec.actor_id
         self.restart = restart
         self._system = system
-        self._spec = spec
+        self._spec = spec if muster is None else replace(spec, held=True)
+        self._muster = muster
         self._scope = scope
         self._on_lost = on_lost
         self._begun = 0  # the last life that was ordered
         self._current: Incarnation | None = None
         self._life: Life | None = None
-        self._is_asked_for = False  # so that it may have been made
+        self._made = False
+        self._ordering: Ordering | None = None
         self._lost = False  # nobody tells of it any more
-        self._changed = Signal()
+        self._family = family
+        self._changed = changed
         self._following: Following | None = None
 
     def __repr__(self) -> str:
         return f"<SupervisedActor {self.label} {self.actor_id} life {self._begun}>"
+
+    @property
+    def lingers(self) -> bool:
+        """Whether it was stopped, and may be there yet: the cluster has not seen it end."""
+        over = self._current is None or self._current.stopped.done()
+        return self._begun > 0 and over and not self._has_ended(self._begun)
 
     # ---- its supervisor's
 
@@ -133,12 +152,13 @@ class SupervisedActor:
             ActorDied: It ended before that, or has ended for good.
             FrayError: The cluster refuses it.
         """
+        await self._is_made()
         incarnation = Incarnation(self, self._begun + 1)
         try:
             await self._begin(incarnation)
             await self._until(lambda: incarnation.stopped.done() or self._runs(incarnation.number))
         except asyncio.CancelledError:
-            if self._begun == incarnation.number:
+            if self._current is incarnation:
                 incarnation.kill(DeathCause(DeathKind.STOPPED, "its start was cancelled"))
             raise
         if incarnation.stopped.done():
@@ -147,24 +167,60 @@ class SupervisedActor:
         return incarnation
 
     async def _begin(self, incarnation: Incarnation) -> None:
-        if self._begun == 0:
-            self._is_asked_for = True
-            await self._insist(lambda: self._system.directory.create(self._spec))
-            self._begun = 1
-            self._current = incarnation
-            self._following = self._system.lives.follow(self.actor_id, self._hear)
-            return
-        await self._until(lambda: self._has_ended(self._begun))
+        await self._until(lambda: not any(each.lingers for each in (self, *self._family.values())))
         if self._life is not None and self._life.over is not None:
             raise ActorDied(self.label, self._life.over, started=Started.NO)
-        self._begun, self._current = incarnation.number, incarnation
-        try:
-            await self._insist(
-                lambda: self._system.directory.start_again(self.actor_id, incarnation.number)
-            )
-        except FrayError:  # so it is not started
-            self._begun -= 1
-            raise
+        number = incarnation.number
+
+        def begins(ordering: Ordering) -> None:
+            self._begun, self._current, self._ordering = number, incarnation, ordering
+            ordering.add_done_callback(lambda _: self._ordered(ordering, number))
+
+        if self._muster is None:
+            begins(self._scope.spawn(self._order_life(number), name=f"start {self.label}"))
+        else:
+            if not self._made:
+                self._ordering = self._scope.spawn(self._create(), name=f"make {self.label}")
+                await self._heard(self._ordering)
+            await self._muster.join(self.actor_id, number, begins)
+        assert self._ordering is not None
+        await self._heard(self._ordering)
+
+    def _ordered(self, ordering: Ordering, number: int) -> None:
+        """An order to begin a life was heard, whoever waits for that."""
+        if _refusal(ordering) is not None:
+            self._begun, self._current = number - 1, None
+
+    async def _heard(self, ordering: Ordering) -> None:
+        await asyncio.wait([ordering])
+        refusal = _refusal(ordering)
+        if refusal is None:
+            return
+        if self._life is not None and self._life.over is not None:
+            raise ActorDied(self.label, self._life.over, started=Started.NO)
+        raise refusal
+
+    async def _order_life(self, number: int) -> FrayError | None:
+        if not self._made:
+            return await self._create()
+        directory = self._system.directory
+        again = lambda: directory.start_again(self.actor_id, number)  # noqa: E731
+        return await refusal_of(self._system, self.label, again)
+
+    async def _create(self) -> FrayError | None:
+        """Goes on whoever waits: whether an order that is taken back was heard nobody knows."""
+        directory = self._system.directory
+        refusal = await refusal_of(self._system, self.label, lambda: directory.create(self._spec))
+        if refusal is None:
+            self._made = True
+            self._following = self._system.lives.follow(self.actor_id, self._hear)
+        return refusal
+
+    async def _is_made(self) -> bool:
+        """Whether there is such an actor, once the last order to start it was heard."""
+        if self._ordering is not None:
+            await asyncio.wait([self._ordering])
+        return self._made
 
     async def order_halt(self, reason: str, *, grace_s: float, down: bool = False) -> None:
         """Has it stop, and stay down until it is started again.
@@ -175,8 +231,12 @@ class SupervisedActor:
             down: Whether its callers are told meanwhile.
         """
         directory = self._system.directory
-        await self._insist(
-            lambda: directory.halt(self.actor_id, reason, grace_s=grace_s, down=down)
+        if not await self._is_made():
+            return
+        await insist(
+            self._system,
+            self.label,
+            lambda: directory.halt(self.actor_id, reason, grace_s=grace_s, down=down),
         )
 
     async def release(self, cause: DeathCause) -> None:
@@ -185,12 +245,17 @@ class SupervisedActor:
         Args:
             cause: What they are told.
         """
+        made = await self._is_made()
         if self._following is not None:
             self._following.end()
-        if self._is_asked_for and (self._life is None or self._life.over is None):
-            await self._insist(lambda: self._system.directory.end(self.actor_id, cause))
+        if made and (self._life is None or self._life.over is None):
+            await insist(
+                self._system,
+                self.label,
+                lambda: self._system.directory.end(self.actor_id, cause),
+            )
 
-    def in_background(self, work: Awaitable[object], what: str) -> None:
+    def in_background(self, work: Callable[[], Awaitable[object]], what: str) -> None:
         """Does something that nobody waits for.
 
         Args:
@@ -199,12 +264,10 @@ class SupervisedActor:
         """
         if not self._scope.closed:
             self._scope.spawn(self._quietly(work, what), name=f"{what} {self.label}")
-        elif asyncio.iscoroutine(work):
-            work.close()
 
-    async def _quietly(self, work: Awaitable[object], what: str) -> None:
+    async def _quietly(self, work: Callable[[], Awaitable[object]], what: str) -> None:
         try:
-            await work
+            await work()
         except ClusterClosed:  # it ends with its supervisor's connection
             pass
         except FrayError as exc:  # or with its job
@@ -239,13 +302,10 @@ class SupervisedActor:
     def _let_go(self, cause: DeathCause) -> None:
         """It has ended by itself: if that was all, its callers need not wait for another life."""
         normal = cause.kind is DeathKind.STOPPED
-        if is_restarted(self.restart, normal=normal):
-            return
-        if self.restart is RestartType.TEMPORARY:
-            self.in_background(self.release(cause), "release")
-        else:  # it may be started again with its siblings
-            work = self.order_halt(sentence(cause), grace_s=0.0, down=True)
-            self.in_background(work, "lay down")
+        temporary = self.restart is RestartType.TEMPORARY  # it is forgotten
+        if not (temporary or is_restarted(self.restart, normal=normal)):
+            halt = partial(self.order_halt, sentence(cause), grace_s=0.0, down=True)
+            self.in_background(halt, "lay down")  # it may be started again with its siblings
 
     def _runs(self, number: int) -> bool:
         return self._life is not None and self._life.started == number
@@ -264,23 +324,10 @@ class SupervisedActor:
                 raise ActorDied(self.label, CLOSED, started=Started.NO)
             await self._changed.wait()
 
-    async def _insist(self, order: Callable[[], Awaitable[object]]) -> None:
-        """Gives an order until it is heard: a controller that is away is no failure of the actor.
 
-        Raises:
-            FrayError: It is refused.
-        """
-        while True:
-            try:
-                await order()
-                return
-            except ClusterUnavailable as exc:
-                log.info("the supervisor of %s waits for the controller: %s", self.label, exc)
-                await self._system.process.clock.sleep(RETRY_S)
-            except InvalidRequestError:
-                if self._life is not None and self._life.over is not None:
-                    raise ActorDied(self.label, self._life.over, started=Started.NO) from None
-                raise
+def _refusal(ordering: Ordering) -> FrayError | None:
+    """Why an order that is over was not obeyed; None if it was."""
+    return ClusterClosed("its supervisor has ended") if ordering.cancelled() else ordering.result()
 
 
 def sentence(cause: DeathCause) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -19,6 +20,7 @@ from fray.actor.current import current_system
 from fray.actor.directory import ActorKey
 from fray.actor.giveup import Block, failed
 from fray.actor.handle import ActorHandle
+from fray.actor.muster import Muster
 from fray.actor.supervised import CLOSED, SupervisedActor, sentence
 from fray.errors import DeathCause, DeathKind, SupervisorFailed
 from fray.runtime import children as parts
@@ -26,9 +28,10 @@ from fray.runtime.cell import CURRENT_CELL
 from fray.runtime.loopthread import on_loop
 from fray.runtime.methods import methods_of
 from fray.runtime.restart import RestartPolicy, RestartType, Strategy
+from fray.runtime.root import supervisor_child
+from fray.runtime.signal import Signal
 from fray.runtime.slots import ChildState
 from fray.runtime.supervisor import Supervisor as Tree
-from fray.runtime.supervisor import supervisor_child
 from fray.runtime.tasks import Scope
 
 if TYPE_CHECKING:
@@ -42,7 +45,8 @@ log = logging.getLogger("fray")
 T = TypeVar("T")
 
 RELEASE_S = 5.0
-"""How long a supervisor that ends tries to say that its children will not come back; the cluster
+"""How long a supervisor that ends waits until the controller has heard that its children will not
+come back. An order that was not heard by then is repeated as long as the process lives; the cluster
 finds out by itself when the driver, job or actor has ended."""
 
 LEFT = DeathCause(DeathKind.STOPPED, "its supervisor was stopped")
@@ -65,7 +69,8 @@ class Supervisor:
         name: For people.
         strategy: Who is restarted when one ends: ``"one_for_one"``: that one; ``"one_for_all"``:
             all; ``"rest_for_one"``: that one and those after it; ``"gang"``: all, which also start
-            and stop at the same time, and none before all of the last life are gone.
+            and stop at the same time, and none before all of the last life are gone and there is
+            room for all.
         intensity: So many restarts within ``period_s`` are allowed, ≥ 0; -1 for any number. One
             more and it gives up: it stops its children, and fails.
         period_s: In seconds, above 0, counted while nothing waits for a restart.
@@ -123,6 +128,8 @@ class Supervisor:
         self._tree: Tree | None = None
         self._root: Supervisor | None = None
         self._block: Block | None = None
+        self._muster: Muster | None = None
+        self._changed = Signal()
 
     def __repr__(self) -> str:
         return f"<Supervisor {self.name}: {self._tree or 'not started'!r}>"
@@ -220,7 +227,7 @@ class Supervisor:
             try:
                 await tree.add(part)
             except BaseException:
-                self._drop(spec.name)
+                self._drop(spec.name, LEFT)
                 raise
             return self[spec.name]
 
@@ -241,10 +248,8 @@ class Supervisor:
         async def terminate() -> None:
             await self._running().terminate(name)
             actor = self._actors.get(name)
-            if actor is not None:
+            if actor is not None:  # one that is not temporary
                 await actor.order_halt("its supervisor terminated it", grace_s=0.0, down=True)
-            if self._specs[name].restart == "temporary":
-                self._drop(name)
 
         await self._on_loop(terminate)
 
@@ -276,10 +281,9 @@ class Supervisor:
         """
 
         async def delete() -> None:
-            await self._running().remove(name)
             actor = self._actors.get(name)
-            self._drop(name, release=False)
-            if actor is not None:
+            await self._running().remove(name)
+            if actor is not None:  # whose name is free when this returns
                 await actor.release(DeathCause(DeathKind.STOPPED, "its supervisor deleted it"))
 
         await self._on_loop(delete)
@@ -368,15 +372,16 @@ class Supervisor:
         """Stops the tree, and says what becomes of its actors."""
         await self._running().stop(LEFT)
         self._release_all()
-        scope = self._scope
+        scope, system = self._scope, self._running_system()
         if scope is None:
             return
-        try:
-            async with asyncio.timeout(RELEASE_S):
-                await scope.finished()
-        except TimeoutError:
+        if system.process.scope.closed:  # and with the process end its actors
+            await scope.close()
+            return
+        heard = system.spawn(_finish(scope), f"supervisor {self.name}/release")
+        _, unheard = await asyncio.wait([heard], timeout=RELEASE_S)
+        if unheard:
             log.info("supervisor %s ended while the controller was away", self.name)
-        await scope.close()
 
     def _plant(self, system: ActorSystem, scope: Scope, root: Supervisor) -> Tree:
         """A tree of the first children; later ones do not outlive a restart of their supervisor."""
@@ -384,9 +389,19 @@ class Supervisor:
             raise RuntimeError(f"supervisor {self.name} belongs to another tree already")
         self._system, self._scope, self._root = system, scope, root
         for name in [name for name in self._specs if name not in self._first]:
-            self._drop(name)
+            self._drop(name, LEFT)
+        if self._muster is None and self._policy.strategy is Strategy.GANG:
+            self._muster = Muster(self.name, self._starting, system, scope)
         specs = [self._part_of(spec) for spec in self._first.values()]
-        self._tree = Tree(self.name, specs, clock=system.process.clock, policy=self._policy)
+        clock = system.process.clock
+        self._tree = Tree(
+            self.name,
+            specs,
+            clock=clock,
+            policy=self._policy,
+            on_gone=self._drop,
+            on_changed=None if self._muster is None else self._muster.look,
+        )
         return self._tree
 
     def _part_of(self, spec: ChildSpec) -> parts.ChildSpec:
@@ -413,21 +428,35 @@ class Supervisor:
         made = system.spec_of(factory.cls, spec.args, dict(spec.kwargs), options, supervised=True)
         key = ActorKey(made.namespace, actor_id=made.actor_id)
         self._handles[spec.name] = ActorHandle(key, made.label, methods_of(factory.cls), system)
-        restart = RestartType(spec.restart)
+        apart = self._policy.strategy is Strategy.ONE_FOR_ONE
         self._actors[spec.name] = SupervisedActor(
-            system, made, restart, scope, (self._root or self)._is_cut_off
+            system,
+            made,
+            RestartType(spec.restart),
+            scope,
+            (self._root or self)._is_cut_off,
+            muster=self._muster,
+            family={} if apart else self._actors,
+            changed=Signal() if apart else self._changed,
         )
+
+    def _starting(self) -> list[str]:
+        """The actors that are being started, by id."""
+        names = self._running().starting()
+        return [self._actors[name].actor_id for name in names if name in self._actors]
 
     def _is_cut_off(self) -> None:
         """The connection was closed, and its actors with it: nothing is left to supervise."""
         self._running().kill(CLOSED)
 
-    def _drop(self, name: str, *, release: bool = True) -> None:
+    def _drop(self, name: str, why: DeathCause) -> None:
+        """A child is not its any longer."""
         spec = self._specs.pop(name, None)
         actor = self._actors.pop(name, None)
         self._handles.pop(name, None)
-        if actor is not None and release:
-            actor.in_background(actor.release(LEFT), "release")
+        if actor is not None:
+            self._changed.notify()  # its siblings need not wait for it
+            actor.in_background(partial(actor.release, why), "release")
         if spec is not None and isinstance(spec.actor, Supervisor):
             spec.actor._release_all()
 
@@ -442,10 +471,18 @@ class Supervisor:
                 cause = DeathCause(
                     kind, f"its supervisor {self.name!r} gave up: {sentence(failure.cause)}"
                 )
-            actor.in_background(actor.release(cause), "release")
+            actor.in_background(partial(actor.release, cause), "release")
         for spec in self._specs.values():
             if isinstance(spec.actor, Supervisor):
                 spec.actor._release_all()
+
+
+async def _finish(scope: Scope) -> None:
+    """Lets the last orders be heard, and closes their scope whatever happens."""
+    try:
+        await scope.finished()
+    finally:
+        await scope.close()
 
 
 __all__ = ["Supervisor"]

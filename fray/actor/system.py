@@ -81,8 +81,8 @@ class ActorSystem:
 
     @property
     def closed(self) -> bool:
-        """Whether it can no longer be used: it was closed, or this is a fork of its process."""
-        return self._closed or not self.process.is_here
+        """Whether it can no longer be used: it or its process was closed, or this is a fork."""
+        return self._closed or self.process.closed or not self.process.is_here
 
     @property
     def directory(self) -> Directory:

@@ -7,12 +7,16 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fray.actor.future import ActorFuture, refuse_to_block
+from fray.actor.blocking import refuse_to_block
 from fray.runtime import blocking
 from fray.runtime.calls import CURRENT_INVOCATION
 from fray.runtime.waits import begin_wait, end_wait
+from fray.wording import counted
+
+if TYPE_CHECKING:
+    from fray.actor.future import ActorFuture
 
 
 class Gathered:
@@ -72,7 +76,8 @@ class Gathered:
             in_time = _listen(pending, look, over, timeout)
         if not in_time:
             left = sum(not future.done() for future in pending)
-            raise TimeoutError(f"{left} of {len(self._futures)} calls are not done")
+            of = counted(len(self._futures), "call is", "calls are")
+            raise TimeoutError(f"{left} of {of} not done")
 
     def _outcome(self, future: Any) -> Any:
         if not self._return_exceptions:

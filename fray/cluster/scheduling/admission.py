@@ -9,15 +9,33 @@ from dataclasses import replace
 
 from fray.cluster.accelerators import AUTO_GPU
 from fray.cluster.resources import Resources, format_bytes, format_milli
+from fray.cluster.scheduling.hosts import Domain, Host
+from fray.cluster.scheduling.kinds import kind_of
 from fray.cluster.scheduling.plan import Assignment, Reason
-from fray.cluster.scheduling.planner import Room
-from fray.cluster.scheduling.view import Block, Domain, Host, Shape, Unit
+from fray.cluster.scheduling.reasons import needs
+from fray.cluster.scheduling.room import Room
+from fray.cluster.scheduling.view import (
+    Block,
+    Shape,
+    Unit,
+)
 from fray.errors import InfeasibleError
 from fray.ids import WorkerId
+from fray.wording import counted
+
+FeasibleKind = tuple[tuple[Shape, ...], Domain, bool]
+"""What decides whether a unit could ever run: its blocks' shapes, and how they may be spread."""
+
+KINDS_MAX = 4096
+"""So many kinds that have passed are remembered."""
 
 
 def check_feasible(
-    units: Iterable[Unit], hosts: Mapping[WorkerId, Host], *, elastic: bool = False
+    units: Iterable[Unit],
+    hosts: Mapping[WorkerId, Host],
+    *,
+    elastic: bool = False,
+    passed: dict[FeasibleKind, None] | None = None,
 ) -> None:
     """Refuses what no host of this cluster could ever run.
 
@@ -28,27 +46,35 @@ def check_feasible(
         units: What was asked for.
         hosts: All hosts; how full they are does not matter, those that are leaving do not count.
         elastic: Whether the cluster can grow by itself.
+        passed: Kinds that have passed with these hosts, and need not be looked at again; those
+            that pass now are added.
 
     Raises:
         InfeasibleError: Some unit would not fit into the cluster if it were empty. The message
             says what is short, and which host comes nearest.
     """
-    lasting = {worker_id: _emptied(host) for worker_id, host in hosts.items() if not host.leaving}
-    if elastic or not lasting or any(host.oversubscribe for host in lasting.values()):
-        return
-    passed: dict[tuple[tuple[Shape, ...], Domain], None] = {}
+    known: dict[FeasibleKind, None] = {} if passed is None else passed
+    wanted: dict[FeasibleKind, Unit] = {}
     for unit in units:
-        kind = tuple(block.shape for block in unit.blocks), unit.domain
-        if kind in passed:
-            continue
+        kind = tuple(block.shape for block in unit.blocks), unit.domain, unit.together
+        if kind not in known:
+            wanted.setdefault(kind, unit)
+    if elastic or not wanted:
+        return
+    lasting = {worker_id: _emptied(host) for worker_id, host in hosts.items() if not host.leaving}
+    if not lasting or any(host.oversubscribe for host in lasting.values()):
+        return
+    for kind, unit in wanted.items():
         answer = Room(lasting).place(replace(unit, within=None))
         if not isinstance(answer, Assignment):
             raise InfeasibleError(_why(unit, answer, lasting))
-        passed[kind] = None
+        if len(known) >= KINDS_MAX:
+            known.clear()
+        known[kind] = None
 
 
 def _emptied(host: Host) -> Host:
-    return replace(host, used=Resources(), devices={}, holdings={}, closed="")
+    return replace(host, used=Resources(), devices={}, holdings={}, closed="", reserved={}, held=())
 
 
 def _why(unit: Unit, reasons: Sequence[Reason], hosts: Mapping[WorkerId, Host]) -> str:
@@ -60,7 +86,8 @@ def _why(unit: Unit, reasons: Sequence[Reason], hosts: Mapping[WorkerId, Host]) 
             return f"{job_id} can never run here: {_nearest_miss(block, refused, hosts)}"
     jobs = " and ".join(unit.job_ids()[:3])
     told = "; ".join(str(reason) for reason in reasons)
-    return f"{jobs} can never run here: {len(unit.tasks())} tasks must start at once; {told}"
+    tasks = counted(len(unit.tasks()), "task")
+    return f"{jobs} can never run here: {tasks} must start at once; {told}"
 
 
 def _nearest_miss(block: Block, refused: Sequence[Reason], hosts: Mapping[WorkerId, Host]) -> str:
@@ -76,7 +103,39 @@ def _nearest_miss(block: Block, refused: Sequence[Reason], hosts: Mapping[Worker
             return "it asks for hosts that are not preemptible; all of them are"
     if shape.hosts > 1:
         return _slice_miss(shape, near, refused)
-    return _accelerator_miss(shape, near) or _amount_miss(shape.need, near)
+    near = [host for host in near if _is_wanted(host, shape)]
+    planners = "; ".join(str(reason) for reason in refused)
+    if not near:
+        return planners
+    among = "host" if len(near) == len(hosts) else "host that it accepts"
+    miss = _accelerator_miss(shape, near, among) or _amount_miss(shape.need, near, among)
+    if miss or any(_has_all(host.capacity, shape.need) for host in near):
+        return miss or planners
+    return f"no single {among} has all of {shape.need.describe()}"
+
+
+def _is_wanted(host: Host, shape: Shape) -> bool:
+    """Whether a host is where, and what, a job asks for; how much it has is another question."""
+    if shape.zones and host.zone not in shape.zones:
+        return False
+    properties = kind_of(host).properties if shape.constraints else {}
+    return all(constraint.holds(properties) for constraint in shape.constraints)
+
+
+def _has_all(has: Resources, need: Resources) -> bool:
+    return (
+        has.cpu_milli >= need.cpu_milli
+        and has.memory_bytes >= need.memory_bytes
+        and has.disk_bytes >= need.disk_bytes
+        and all(has.tpus.get(family, 0) >= chips for family, chips in need.tpus.items())
+        and all(_gpus(has, variant) >= milli for variant, milli in need.gpus.items())
+    )
+
+
+def _gpus(has: Resources, variant: str) -> int:
+    if variant == AUTO_GPU:
+        return max(has.gpus.values(), default=0)
+    return has.gpus.get(variant, 0)
 
 
 def _slice_miss(shape: Shape, hosts: Sequence[Host], refused: Sequence[Reason]) -> str:
@@ -84,44 +143,41 @@ def _slice_miss(shape: Shape, hosts: Sequence[Host], refused: Sequence[Reason]) 
     if shape.tpu_type in types:
         return "; ".join(str(reason) for reason in refused)
     have = f"has {', '.join(types)}" if types else "has no TPU slices"
-    return f"needs a {shape.tpu_type} slice ({shape.hosts} hosts); this cluster {have}"
+    return f"needs a {shape.tpu_type} slice ({counted(shape.hosts, 'host')}); this cluster {have}"
 
 
-def _accelerator_miss(shape: Shape, hosts: Sequence[Host]) -> str:
+def _accelerator_miss(shape: Shape, hosts: Sequence[Host], among: str) -> str:
     for family, chips in shape.need.tpus.items():
         single = [host for host in hosts if host.slice is None or host.slice.size == 1]
 
         def count(has: Resources, family: str = family) -> int:
             return has.tpus.get(family, 0)
 
-        if miss := _largest(single, f"{family} chips", chips, count, str):
+        if miss := _largest(single, among, f"{family} chip", chips, count, str):
             return miss
     for variant, milli in shape.need.gpus.items():
-        what = "gpus" if variant == AUTO_GPU else f"{variant} gpus"
+        what = "gpu" if variant == AUTO_GPU else f"{variant} gpu"
 
         def amount(has: Resources, variant: str = variant) -> int:
-            return (
-                max(has.gpus.values(), default=0)
-                if variant == AUTO_GPU
-                else has.gpus.get(variant, 0)
-            )
+            return _gpus(has, variant)
 
-        if miss := _largest(hosts, what, milli, amount, format_milli):
+        if miss := _largest(hosts, among, what, milli, amount, format_milli):
             return miss
     return ""
 
 
-def _amount_miss(need: Resources, hosts: Sequence[Host]) -> str:
+def _amount_miss(need: Resources, hosts: Sequence[Host], among: str) -> str:
+    cpu, memory, disk = need.cpu_milli, need.memory_bytes, need.disk_bytes
     return (
-        _largest(hosts, "cpus", need.cpu_milli, lambda r: r.cpu_milli, format_milli)
-        or _largest(hosts, "memory", need.memory_bytes, lambda r: r.memory_bytes, format_bytes)
-        or _largest(hosts, "disk", need.disk_bytes, lambda r: r.disk_bytes, format_bytes)
-        or f"no single host has all of {need.describe()}"
+        _largest(hosts, among, "cpu", cpu, lambda r: r.cpu_milli, format_milli)
+        or _largest(hosts, among, "memory", memory, lambda r: r.memory_bytes, format_bytes)
+        or _largest(hosts, among, "disk", disk, lambda r: r.disk_bytes, format_bytes)
     )
 
 
 def _largest(
     hosts: Sequence[Host],
+    among: str,
     what: str,
     wanted: int,
     amount: Callable[[Resources], int],
@@ -133,8 +189,9 @@ def _largest(
     if there >= wanted:
         return ""
     if largest is None or not there:
-        return f"needs {show(wanted)} {what}; no host has any"
-    return f"needs {show(wanted)} {what}; the largest host ({largest.worker_id}) has {show(there)}"
+        return f"{needs(what, wanted, show)}; no {among} has any"
+    best = f"the largest {among} ({largest.worker_id})"
+    return f"{needs(what, wanted, show)}; {best} has {show(there)}"
 
 
-__all__ = ["check_feasible"]
+__all__ = ["FeasibleKind", "check_feasible"]

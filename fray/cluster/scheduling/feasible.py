@@ -9,25 +9,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fray.cluster.accelerators import AUTO_GPU
-from fray.cluster.resources import format_bytes, format_milli
+from fray.cluster.constraints import Constraint
+from fray.cluster.resources import MILLI, Resources, format_bytes, format_milli
+from fray.cluster.scheduling.hosts import Domain, Holding, Host, Kept, Place
 from fray.cluster.scheduling.inventory import (
     Allocation,
     charge,
     choose_chips,
     choose_gpus,
     device_use,
+    merge_use,
 )
+from fray.cluster.scheduling.kinds import ANSWERS_MAX, HostKind, Rank, kind_of
+from fray.cluster.scheduling.reasons import needs
 from fray.cluster.scheduling.view import (
     Block,
-    Domain,
-    Holding,
-    Host,
-    Place,
     Shape,
     TaskKey,
     Unit,
 )
 from fray.ids import JobId, WorkerId
+from fray.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,53 @@ class Refusal:
     """
 
     text: str
+
+
+Answer = tuple["Allocation | Refusal", Rank]
+"""Whether a shape fits on hosts of a kind, and how well: the lower the better."""
+
+_NO_RANK: Rank = (0.0, False, False, 0, 0)
+
+
+def ask(kind: HostKind, shape: Shape) -> Answer:
+    """Whether one task fits on hosts of a kind, remembered.
+
+    Args:
+        kind: The hosts.
+        shape: What the task needs.
+
+    Returns:
+        What `fit` says of any of them, and how good a choice it is: preferences first, then hosts
+        where nothing is borrowed, then those without accelerators that it does not need, then the
+        fullest.
+    """
+    answer = kind.answers.get(shape)
+    if answer is None:
+        fits = fit(kind.host, shape)
+        answer = fits, _NO_RANK if isinstance(fits, Refusal) else _rank(kind, shape)
+        if len(kind.answers) >= ANSWERS_MAX:
+            kind.answers.clear()
+        kind.answers[shape] = answer
+    return answer
+
+
+def _rank(kind: HostKind, shape: Shape) -> Rank:
+    host, free = kind.host, kind.free
+    liked = sum(weight for each, weight in shape.preferences if each.holds(kind.properties))
+    lent = borrows(host, shape)
+    wasted = not shape.need.has_accelerators and host.capacity.has_accelerators
+    accelerators = sum(free.gpus.values()) + sum(free.tpus.values())
+    return (-liked, lent, wasted, accelerators, free.cpu_milli)
+
+
+def borrows(host: Host, shape: Shape) -> bool:
+    """Whether a task that fits on a host would use what reservations of others have there.
+
+    Args:
+        host: The host as it is.
+        shape: What the task needs.
+    """
+    return bool(host.reserved) and isinstance(_beside_what_is_kept(host, shape), Refusal)
 
 
 def fit(host: Host, shape: Shape) -> Allocation | Refusal:
@@ -57,14 +106,54 @@ def fit(host: Host, shape: Shape) -> Allocation | Refusal:
         if shape.hosts > 1:
             return Refusal(f"is one machine, and a {shape.tpu_type} slice has {shape.hosts}")
         return Allocation(shape.need)
-    return _unsuitable(host, shape) or _too_small(host, shape) or _devices(host, shape)
+    refusal = _unsuitable(host, shape) or _too_small(host, shape)
+    if refusal is not None:
+        return refusal
+    answer = _devices(host, shape)
+    if isinstance(answer, Refusal) or not (host.reserved or host.locked):
+        return answer
+    beside = _beside_what_is_kept(host, shape)
+    if isinstance(beside, Allocation) or not (shape.evictable and host.reserved):
+        return beside
+    return _beside_what_is_kept(host, shape, borrow=True)
+
+
+def _beside_what_is_kept(host: Host, shape: Shape, *, borrow: bool = False) -> Allocation | Refusal:
+    """The same on what is left beside what is kept for others, or also on what is reserved."""
+    others: dict[str, Kept] = {}
+    if not borrow:
+        others.update((k, kept) for k, kept in host.reserved.items() if k != shape.reservation)
+    limit_s = shape.time_limit_s
+    for owner, kept in host.locked.items():
+        if limit_s is None or limit_s > kept.for_s:
+            others[owner] = kept
+    own = host.reserved.get(shape.reservation)
+    if not others:
+        return _devices(host, shape, prefer=own)
+    used, devices = host.used, dict(host.devices)
+    for kept in others.values():
+        used += kept.resources
+        for name, use in kept.devices.items():
+            devices[name] = merge_use(devices.get(name, ()), use)
+    beside = replace(host, used=used, devices=devices, reserved={}, locked={})
+    answer = _too_small(beside, shape) or _devices(beside, shape, prefer=own)
+    if isinstance(answer, Refusal):
+        return Refusal(f"keeps what it has left for {' and '.join(sorted(others)[:2])}")
+    return answer
 
 
 def _unsuitable(host: Host, shape: Shape) -> Refusal | None:
     if shape.regions and host.region not in shape.regions:
         return Refusal(f"is in region {host.region or '(none)'}, not {' or '.join(shape.regions)}")
+    if shape.zones and host.zone not in shape.zones:
+        return Refusal(f"is in zone {host.zone or '(none)'}, not {' or '.join(shape.zones)}")
     if host.preemptible and not shape.preemptible:
         return Refusal("may be preempted, which the job does not accept")
+    if shape.constraints:
+        properties = kind_of(host).properties
+        for constraint in shape.constraints:
+            if not constraint.holds(properties):
+                return Refusal(_unmet(constraint, properties))
     if not shape.tpu_type:
         return None
     part = host.slice
@@ -72,14 +161,29 @@ def _unsuitable(host: Host, shape: Shape) -> Refusal | None:
         if part is None or part.tpu_type != shape.tpu_type:
             return Refusal(f"is no part of a {shape.tpu_type} slice")
     elif part is not None and part.size > 1:
-        return Refusal(f"is one of the {part.size} hosts of {part.tpu_type} slice {part.name}")
+        return Refusal(f"is one of the {part.size} hosts of a {part.tpu_type} slice")
+    if shape.topology and (part is None or part.topology != shape.topology):
+        has = (part.topology if part else "") or "no known topology"
+        return Refusal(f"has {has}, and the job asks for {shape.topology}")
     return None
+
+
+def _unmet(constraint: Constraint, properties: Mapping[str, tuple[str, ...]]) -> str:
+    there = properties.get(constraint.name)
+    has = f"its {constraint.name} is {','.join(there)}" if there else f"has no {constraint.name}"
+    return f"{has}, which {constraint} does not accept"
 
 
 def _too_small(host: Host, shape: Shape) -> Refusal | None:
     need, used, has = shape.need, host.used, host.capacity
+    if (
+        need.cpu_milli <= has.cpu_milli - used.cpu_milli
+        and need.memory_bytes <= has.memory_bytes - used.memory_bytes
+        and need.disk_bytes <= has.disk_bytes - used.disk_bytes
+    ):
+        return None
     for what, wanted, taken, there, show in (
-        ("cpus", need.cpu_milli, used.cpu_milli, has.cpu_milli, format_milli),
+        ("cpu", need.cpu_milli, used.cpu_milli, has.cpu_milli, format_milli),
         ("memory", need.memory_bytes, used.memory_bytes, has.memory_bytes, format_bytes),
         ("disk", need.disk_bytes, used.disk_bytes, has.disk_bytes, format_bytes),
     ):
@@ -89,41 +193,60 @@ def _too_small(host: Host, shape: Shape) -> Refusal | None:
 
 
 def _short(what: str, wanted: int, taken: int, there: int, show: Callable[[int], str]) -> str:
-    return f"needs {show(wanted)} {what}, has {show(max(there - taken, 0))} of {show(there)} left"
+    left = show(max(there - taken, 0))
+    return f"{needs(what, wanted, show)}, has {left} of {show(there)} left"
 
 
-def _devices(host: Host, shape: Shape) -> Allocation | Refusal:
+def _devices(host: Host, shape: Shape, prefer: Kept | None = None) -> Allocation | Refusal:
+    """Picks accelerators; where its reservation has some here, of those first."""
     need = shape.need
+    if prefer is not None and prefer.devices and need.has_accelerators:
+        own = {
+            name: tuple(
+                use if reserved else MILLI
+                for use, reserved in zip(_taken(host, name), use_there, strict=True)
+            )
+            for name, use_there in prefer.devices.items()
+        }
+        answer = _devices(replace(host, devices={**host.devices, **own}), shape)
+        if isinstance(answer, Allocation):
+            return answer
     for family, chips in need.tpus.items():
         there = host.capacity.tpus.get(family, 0)
         if not there:
             return Refusal(f"has no {family} chips")
-        free = choose_chips(device_use(host.devices, host.capacity, family), chips)
+        free = choose_chips(_taken(host, family), chips)
         if not free:
-            return Refusal(
-                _short(f"{family} chips", chips, host.used.tpus.get(family, 0), there, str)
-            )
+            short = _short(f"{family} chip", chips, host.used.tpus.get(family, 0), there, str)
+            return Refusal(short + _held(host, [family]))
         return Allocation(need, free)
     for variant, milli in need.gpus.items():
         kinds = sorted(host.capacity.gpus) if variant == AUTO_GPU else [variant]
         for kind in kinds:
-            chosen = choose_gpus(device_use(host.devices, host.capacity, kind), milli)
+            chosen = choose_gpus(_taken(host, kind), milli)
             if chosen:
                 return Allocation(replace(need, gpus={kind: milli}), chosen)
         there = sum(host.capacity.gpus.get(kind, 0) for kind in kinds)
         if not there:
             return Refusal("has no gpus" if variant == AUTO_GPU else f"has no {variant} gpus")
         taken = sum(host.used.gpus.get(kind, 0) for kind in kinds)
-        return Refusal(
-            _short(
-                f"{'' if variant == AUTO_GPU else variant + ' '}gpus",
-                milli,
-                taken,
-                there,
-                format_milli,
-            )
-        )
+        what = f"{'' if variant == AUTO_GPU else variant + ' '}gpu"
+        return Refusal(_short(what, milli, taken, there, format_milli) + _held(host, kinds))
     return Allocation(need)
+
+
+def _taken(host: Host, kind: str) -> tuple[int, ...]:
+    """What is taken of each device of a kind, also by those who ought to have let go."""
+    use = device_use(host.devices, host.capacity, kind)
+    held = [each.index for each in host.held if each.kind == kind]
+    if not held:
+        return use
+    return tuple(MILLI if index in held else milli for index, milli in enumerate(use))
+
+
+def _held(host: Host, kinds: Sequence[str]) -> str:
+    told = [str(each) for each in host.held if each.kind in kinds]
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def occupy(host: Host, job_id: JobId, shape: Shape, allocation: Allocation) -> Host:
@@ -139,12 +262,44 @@ def occupy(host: Host, job_id: JobId, shape: Shape, allocation: Allocation) -> H
     if host.slots is not None and shape.takes_slot:
         held = holdings.get(job_id, Holding(0))
         holdings = {**holdings, job_id: held._replace(live=held.live + 1)}
+    reserved = host.reserved
+    if shape.reservation in reserved:
+        reserved = drawn(reserved, shape.reservation, allocation)
     return replace(
         host,
         used=host.used + allocation.resources,
         devices=charge(host.devices, host.capacity, allocation, 1),
         holdings=holdings,
+        reserved=reserved,
     )
+
+
+def drawn(
+    reserved: Mapping[str, Kept], reservation: str, allocation: Allocation
+) -> Mapping[str, Kept]:
+    """What reservations do not use on a host, once a job of one of them has taken its part.
+
+    Args:
+        reserved: What they did not use before.
+        reservation: Whose job it is.
+        allocation: What that gets of the host.
+    """
+    kept = reserved[reservation]
+    left = dict(kept.devices)
+    for name in (*allocation.resources.gpus, *allocation.resources.tpus):
+        taken = dict.fromkeys(allocation.devices, MILLI)
+        milli = allocation.resources.gpus.get(name, MILLI)
+        rest = tuple(
+            max(use - min(milli, MILLI), 0) if index in taken else use
+            for index, use in enumerate(left.pop(name, ()))
+        )
+        if any(rest):
+            left[name] = rest
+    rest_of = (kept.resources - allocation.resources).clipped()
+    others = {owner: each for owner, each in reserved.items() if owner != reservation}
+    if any(left.values()) or rest_of != Resources():
+        others[reservation] = Kept(rest_of, left)
+    return others
 
 
 def slot_refusal(host: Host, unit: Unit) -> Refusal | None:
@@ -169,7 +324,8 @@ def slot_refusal(host: Host, unit: Unit) -> Refusal | None:
     used = host.slots_used()
     wanted = min(len(jobs), 1) if unit.together else len(jobs)
     if used + wanted > host.slots:
-        return Refusal(f"runs {used} jobs, which is all that its {host.slots} slots admit")
+        slots = counted(host.slots, "slot admits", "slots admit")
+        return Refusal(f"runs {counted(used, 'job')}, which is all that its {slots}")
     return None
 
 
@@ -247,8 +403,12 @@ def _torn_slice(block: Block, hosts: Sequence[Host]) -> Refusal | None:
 
 
 __all__ = [
+    "Answer",
     "Refusal",
+    "ask",
+    "borrows",
     "check",
+    "drawn",
     "fit",
     "occupy",
     "slot_refusal",

@@ -25,6 +25,24 @@ class Allocation:
     devices: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class HeldDevice:
+    """A device that something still holds whose attempt has ended: nobody else gets it.
+
+    Attributes:
+        kind: The GPU variant or TPU family.
+        index: Which of the host's devices of that kind.
+        by: Who holds it, for people.
+    """
+
+    kind: str
+    index: int
+    by: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.index} is still held by {self.by}"
+
+
 def choose_gpus(taken: Sequence[int], milli: int) -> tuple[int, ...]:
     """Picks GPUs: whole ones from the first, a fraction where it leaves the least over.
 
@@ -74,6 +92,18 @@ def device_use(devices: Devices, capacity: Resources, kind: str) -> tuple[int, .
     return devices.get(kind) or (0,) * count
 
 
+def merge_use(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
+    """What two takers have of each device together; no device is taken more than whole.
+
+    Args:
+        left: In thousandths, by device index; nothing where it is empty.
+        right: The same.
+    """
+    if not left:
+        return tuple(right)
+    return tuple(min(a + b, MILLI) for a, b in zip(left, right, strict=True))
+
+
 def charge(devices: Devices, capacity: Resources, allocation: Allocation, sign: int) -> Devices:
     """Takes an allocation's devices, or gives them back.
 
@@ -101,4 +131,13 @@ def charge(devices: Devices, capacity: Resources, allocation: Allocation, sign: 
     return changed
 
 
-__all__ = ["Allocation", "Devices", "charge", "choose_chips", "choose_gpus", "device_use"]
+__all__ = [
+    "Allocation",
+    "Devices",
+    "HeldDevice",
+    "charge",
+    "choose_chips",
+    "choose_gpus",
+    "device_use",
+    "merge_use",
+]

@@ -1,11 +1,14 @@
 """What the planner answers: who goes where, and why the rest waits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fray.cluster.scheduling.view import Unit
-from fray.ids import JobId, WorkerId
+from fray.cluster.scheduling.view import (
+    Claim,
+    Unit,
+)
+from fray.ids import AttemptId, JobId, WorkerId
 
 
 class Placement(NamedTuple):
@@ -54,6 +57,25 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Preemption:
+    """Others are stopped so that a unit gets their place.
+
+    Attributes:
+        unit_id: Whom for.
+        victims: Attempts; of a gang all.
+        jobs: Whose they are, each once.
+    """
+
+    unit_id: str
+    victims: tuple[AttemptId, ...]
+    jobs: tuple[JobId, ...]
+
+
+def _no_spares() -> Mapping[str, int]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The planner's answer to one view.
 
@@ -63,6 +85,10 @@ class Plan:
         waiting: Units without one though it is their time: the demand that is left over.
         reasons: Why, for every job that has a task without a place; never empty for such a job.
         next_at: When to plan again though nothing has changed; None: when something has.
+        preemptions: What is to be stopped, and for whom.
+        claims: All places that are freed for somebody, those of earlier plans included.
+        spares: How many replicas more each reservation could have, from what nobody wants.
+        overdue: Attempts whose time limit is over.
     """
 
     revision: int
@@ -70,6 +96,10 @@ class Plan:
     waiting: tuple[Unit, ...]
     reasons: Mapping[JobId, tuple[Reason, ...]]
     next_at: float | None = None
+    preemptions: tuple[Preemption, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    spares: Mapping[str, int] = field(default_factory=_no_spares)
+    overdue: tuple[AttemptId, ...] = ()
 
 
-__all__ = ["Assignment", "Placement", "Plan", "Reason"]
+__all__ = ["Assignment", "Placement", "Plan", "Preemption", "Reason"]

@@ -5,11 +5,16 @@ Everything is immutable and made by the ledger; two views may share parts.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import NamedTuple
 
+from fray.cluster.constraints import Constraint
+from fray.cluster.priority import DEFAULT_PRIORITY
 from fray.cluster.resources import Resources
-from fray.ids import JobId, WorkerId
+from fray.cluster.scheduling.accounts import Standing
+from fray.cluster.scheduling.hosts import Domain, Host, Place
+from fray.cluster.scheduling.inventory import Allocation
+from fray.cluster.scheduling.policy import DEFAULT_POLICY, Policy
+from fray.ids import AttemptId, JobId, WorkerId
 
 
 class TaskKey(NamedTuple):
@@ -22,131 +27,13 @@ class TaskKey(NamedTuple):
         return f"{self.job_id}/{self.task_index}"
 
 
-class Domain(IntEnum):
-    """How near to each other the tasks of a unit must be; the larger the nearer."""
-
-    ANYWHERE = 0
-    REGION = 1
-    ZONE = 2
-
-
-class Place(NamedTuple):
-    """A region, or a zone of one.
-
-    Attributes:
-        region: "" is that of hosts without one.
-        zone: None where the zone does not matter; "" is that of hosts without one.
-    """
-
-    region: str
-    zone: str | None = None
-
-    def __str__(self) -> str:
-        if self.zone is None:
-            return f"region {self.region or '(none)'}"
-        return f"zone {self.zone or '(none)'}"
-
-
-@dataclass(frozen=True, slots=True)
-class SliceMember:
-    """A host's part in a TPU slice.
-
-    Attributes:
-        name: Of the slice, unique in the cluster.
-        tpu_type: Google's accelerator type.
-        index: Which host of the slice this is, from 0.
-        size: How many hosts the slice has.
-    """
-
-    name: str
-    tpu_type: str
-    index: int = 0
-    size: int = 1
-
-
-class Holding(NamedTuple):
-    """What one job has on a host with slots.
-
-    Attributes:
-        live: Its live attempts there.
-        blocked: How many of them wait for other jobs; any frees the job's slot.
-    """
-
-    live: int
-    blocked: int = 0
-
-
-def _nothing_held() -> Mapping[JobId, Holding]:
-    return {}
-
-
 def _nobody_held() -> Mapping[JobId, str]:
     return {}
 
 
-def _no_devices() -> Mapping[str, tuple[int, ...]]:
-    return {}
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """One host, as a place for tasks.
-
-    Attributes:
-        worker_id: Its id.
-        capacity: All that it has.
-        used: What live attempts have of it, those that are being stopped included.
-        devices: Of each accelerator variant or family, what is taken of each device, in
-            thousandths, by device index.
-        region: "" where it has none.
-        zone: "" where it has none.
-        preemptible: Whether the cloud may take it back.
-        slice: Its part in a TPU slice.
-        oversubscribe: Whether amounts are not counted here and accelerators are virtual.
-        slots: How many jobs may run here at once; None is any number.
-        holdings: What each job has here; kept only where there are slots.
-        closed: Why nothing new may come here; "" where it may.
-        leaving: Whether it is on its way out, so that it counts for nothing in the future.
-    """
-
-    worker_id: WorkerId
-    capacity: Resources
-    used: Resources = field(default_factory=Resources)
-    devices: Mapping[str, tuple[int, ...]] = field(default_factory=_no_devices)
-    region: str = ""
-    zone: str = ""
-    preemptible: bool = False
-    slice: SliceMember | None = None
-    oversubscribe: bool = False
-    slots: int | None = None
-    holdings: Mapping[JobId, Holding] = field(default_factory=_nothing_held)
-    closed: str = ""
-    leaving: bool = False
-
-    def is_in(self, place: Place) -> bool:
-        """Whether it is in a place.
-
-        Args:
-            place: A region, or a zone of one.
-        """
-        return self.region == place.region and place.zone in (None, self.zone)
-
-    def place(self, domain: Domain) -> Place:
-        """The region or zone that it is in.
-
-        Args:
-            domain: How narrow; not ANYWHERE.
-        """
-        return Place(self.region, self.zone if domain is Domain.ZONE else None)
-
-    def slots_used(self) -> int:
-        """How many jobs hold a slot here: those with a live attempt and none that waits."""
-        return sum(1 for held in self.holdings.values() if held.live and not held.blocked)
-
-
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What each task of a block needs.
+    """What each task of a block needs. Shapes are looked up a lot, so each keeps its hash.
 
     Attributes:
         need: Amounts, of one task.
@@ -155,6 +42,13 @@ class Shape:
         regions: Where it may run; empty is anywhere.
         preemptible: Whether a host that the cloud may take back will do.
         takes_slot: Whether its job counts against a host's slots.
+        zones: Where it may run; empty is anywhere.
+        topology: Which arrangement of chips its slice must have; "" for any.
+        constraints: What its hosts must be.
+        preferences: What would be nice, and how much it weighs.
+        reservation: Whose resources it may use; "" for nobody's.
+        evictable: Whether it may be made to leave, and so may borrow what is reserved.
+        time_limit_s: How long it runs at most; None where nobody knows.
     """
 
     need: Resources
@@ -163,6 +57,34 @@ class Shape:
     regions: tuple[str, ...] = ()
     preemptible: bool = True
     takes_slot: bool = True
+    zones: tuple[str, ...] = ()
+    topology: str = ""
+    constraints: tuple[Constraint, ...] = ()
+    preferences: tuple[tuple[Constraint, float], ...] = ()
+    reservation: str = ""
+    evictable: bool = True
+    time_limit_s: float | None = None
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        parts = (
+            self.need,
+            self.tpu_type,
+            self.hosts,
+            self.regions,
+            self.zones,
+            self.preemptible,
+            self.takes_slot,
+            self.topology,
+            self.constraints,
+            self.reservation,
+            self.evictable,
+            self.time_limit_s,
+        )
+        object.__setattr__(self, "_hash", hash(parts))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 class Waiting(NamedTuple):
@@ -190,12 +112,21 @@ class Block:
     shape: Shape
 
 
+UnitKind = tuple[tuple[tuple[Shape, int], ...], Domain, Place | None, bool]
+"""What units that are alike share: where one does not fit, no other one does."""
+
+KINDS_MAX = 4096
+"""Kinds that are remembered, so that equal ones are mostly one object."""
+
+_KINDS: dict[UnitKind, UnitKind] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """What is placed all at once or not at all.
 
     Attributes:
-        unit_id: ``task:…``, ``gang:…`` or ``group:…``.
+        unit_id: ``task:…``, ``gang:…``, ``group:…``, or ``reservation:…`` for a replica of one.
         blocks: What it consists of.
         submitted_at: In seconds since 1970; earlier ones are served first.
         rank: Breaks ties of the time: the order of submission.
@@ -204,6 +135,9 @@ class Unit:
         within: Where it must be, because others of its group already are there.
         together: Whether it may exceed a host's slots, as a group that starts may.
         avoid: Hosts on which it failed by the host's fault, used only where no other will do.
+        user: Whose it is.
+        priority: See `fray.cluster.priority`; the highest of its jobs'.
+        kind: What it shares with units that are alike.
     """
 
     unit_id: str
@@ -215,6 +149,21 @@ class Unit:
     within: Place | None = None
     together: bool = False
     avoid: tuple[WorkerId, ...] = ()
+    user: str = ""
+    priority: int = DEFAULT_PRIORITY
+    kind: UnitKind = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        shapes: list[tuple[Shape, int]] = []
+        for block in self.blocks:
+            if shapes and shapes[-1][0] == block.shape:
+                shapes[-1] = (block.shape, shapes[-1][1] + 1)
+            else:
+                shapes.append((block.shape, 1))
+        kind = tuple(shapes), self.domain, self.within, self.together
+        if len(_KINDS) >= KINDS_MAX:
+            _KINDS.clear()
+        object.__setattr__(self, "kind", _KINDS.setdefault(kind, kind))
 
     def tasks(self) -> list[Waiting]:
         """All its tasks, block after block."""
@@ -223,6 +172,109 @@ class Unit:
     def job_ids(self) -> list[JobId]:
         """The jobs of its tasks, each once, in order."""
         return list(dict.fromkeys(task.key.job_id for task in self.tasks()))
+
+    def need(self) -> Resources:
+        """What all its tasks need together."""
+        first, count = self.kind[0][0]
+        if len(self.tasks()) == 1:
+            return first.need
+        found = Resources()
+        for shape, count in self.kind[0]:
+            found += shape.need.times(count * shape.hosts)
+        return found
+
+
+RESERVATION = "reservation:"
+"""How the ids of units begin that are replicas of reservations."""
+
+
+def is_reservation(unit: Unit) -> bool:
+    """Whether a unit is a replica of a reservation, which nothing runs in yet.
+
+    Args:
+        unit: Any.
+    """
+    return unit.unit_id.startswith(RESERVATION)
+
+
+class Part(NamedTuple):
+    """What runs on one host.
+
+    Attributes:
+        attempt_id: Which attempt.
+        worker_id: Where.
+        allocation: What it has there.
+        guaranteed: Whether it uses what its reservation has there.
+    """
+
+    attempt_id: AttemptId
+    worker_id: WorkerId
+    allocation: Allocation
+    guaranteed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What runs, and stops as one: an attempt, or those of a gang.
+
+    Attributes:
+        unit_id: Which: as that of the unit that it would be if it waited.
+        job_id: Whose.
+        user: Whose that is.
+        priority: See `fray.cluster.priority`.
+        evictable: Whether it may be made to leave.
+        reservation: Which reservation it uses; "" for none.
+        parts: Where it is.
+        saved_at: Since when its work would be lost: its last checkpoint, or its start.
+        ends_at: When its time limit is over; None without one.
+        stopping: Whether it is being stopped already.
+    """
+
+    unit_id: str
+    job_id: JobId
+    user: str
+    priority: int
+    evictable: bool
+    reservation: str
+    parts: tuple[Part, ...]
+    saved_at: float
+    ends_at: float | None = None
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A place for which others were told to leave, and which nobody else may take meanwhile.
+
+    Attributes:
+        unit_id: Who waits for it; the claim is void once that unit no longer waits.
+        tasks: Its tasks, with the attempts that are meant: for others the claim is void too.
+        workers: Their hosts, in the same order.
+    """
+
+    unit_id: str
+    tasks: tuple[Waiting, ...]
+    workers: tuple[WorkerId, ...]
+
+
+class Spare(NamedTuple):
+    """What a reservation takes beyond its minimum, from what nobody wants.
+
+    Attributes:
+        unit: One replica of it.
+        number: How many more it would take.
+    """
+
+    unit: Unit
+    number: int
+
+
+def _no_spares() -> Mapping[str, Spare]:
+    return {}
+
+
+def _nobody() -> Mapping[str, Standing]:
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,24 +286,36 @@ class ClusterView:
         hosts: By id, all that are known.
         units: All that wait for a place, in no particular order.
         held: Jobs with tasks that want a place and may not have one yet, and why.
+        running: All that has a place.
+        users: How users stand, by name; of one who is not there nothing is known.
+        claims: Places for which others were told to leave.
+        spares: What reservations would take beyond their minimum, by reservation.
+        policy: How places are given.
     """
 
     revision: int
     hosts: Mapping[WorkerId, Host]
     units: tuple[Unit, ...]
     held: Mapping[JobId, str] = field(default_factory=_nobody_held)
+    running: tuple[Running, ...] = ()
+    users: Mapping[str, Standing] = field(default_factory=_nobody)
+    claims: tuple[Claim, ...] = ()
+    spares: Mapping[str, Spare] = field(default_factory=_no_spares)
+    policy: Policy = DEFAULT_POLICY
 
 
 __all__ = [
+    "RESERVATION",
     "Block",
+    "Claim",
     "ClusterView",
-    "Domain",
-    "Holding",
-    "Host",
-    "Place",
+    "Part",
+    "Running",
     "Shape",
-    "SliceMember",
+    "Spare",
     "TaskKey",
     "Unit",
+    "UnitKind",
     "Waiting",
+    "is_reservation",
 ]

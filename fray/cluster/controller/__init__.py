@@ -10,6 +10,7 @@ talking::
     events.py      what it says has happened
     tables.py      its tables, and what can be found in them without a search
     units.py       its records as the scheduler sees them
+    views.py       all of it as the scheduler sees it, kept up to date
     rules/         what each command does
     state.py       `Ledger`: apply, view, desired
     codec.py       commands and tables as JSON

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fray.actor.directory import Life, Watched
-from fray.cluster.controller.commands import EndActor, StartActor, StopActor, StopJob
+from fray.cluster.controller.commands import EndActor, StartActor, StartTogether, StopActor, StopJob
 from fray.errors import DeathCause, DeathKind, InvalidRequestError
 from fray.ids import ActorId, JobId
 
@@ -33,6 +33,11 @@ class Actors:
     async def start(self, actor_id: str, incarnation: int) -> None:
         """See `ActorsApi.start`."""
         await self._book.commit(StartActor(self._job(actor_id), incarnation - 1))
+
+    async def start_together(self, group_id: str, name: str, incarnations: dict[str, int]) -> None:
+        """See `ActorsApi.start_together`."""
+        starts = [StartActor(self._job(who), each - 1) for who, each in incarnations.items()]
+        await self._book.commit(StartTogether(group_id, name, tuple(starts)))
 
     async def halt(self, actor_id: str, reason: str, stop_s: float, down: bool) -> None:
         """See `ActorsApi.halt`."""

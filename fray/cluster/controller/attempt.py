@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fray.cluster.scheduling.inventory import Allocation
-from fray.cluster.scheduling.view import TaskKey
+from fray.cluster.scheduling.view import (
+    TaskKey,
+)
 from fray.errors import DeathCause
 from fray.ids import AttemptId, JobId, WorkerId
 
@@ -83,11 +85,13 @@ class Stop:
         kind: On whose account.
         reason: For its log.
         grace_s: From the first notice to the kill, in seconds; 0 kills at once.
+        unit_id: For whom, of an attempt that is preempted by somebody.
     """
 
     kind: StopKind
     reason: str
     grace_s: float
+    unit_id: str = ""
 
 
 def _no_amounts() -> Mapping[str, int]:
@@ -114,6 +118,10 @@ class Attempt:
         ports: The ports that its agent found for it, by name.
         address: Where its process listens; "" while it does not.
         blocked: Whether it only waits for other jobs, and so holds no slot.
+        reservation: Whose resources it may use; "" for nobody's.
+        guaranteed: Whether it uses what its job's reservation has on its host.
+        checkpoints: How often it has said that its work is saved.
+        saved_at: When the ledger last heard so, in seconds since 1970; 0 for never.
     """
 
     attempt_id: AttemptId
@@ -131,6 +139,10 @@ class Attempt:
     ports: Mapping[str, int] = field(default_factory=_no_amounts)
     address: str = ""
     blocked: bool = False
+    reservation: str = ""
+    guaranteed: bool = False
+    checkpoints: int = 0
+    saved_at: float = 0.0
 
     @property
     def key(self) -> TaskKey:

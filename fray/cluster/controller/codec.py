@@ -5,7 +5,8 @@ take their defaults, so that a new field with a default reads old journals. What
 at all is an `InvalidRequestError` that names the path to it, and no other error.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast, get_args
 
 import cattrs
@@ -17,13 +18,35 @@ from cattrs.strategies import configure_tagged_union
 from fray.cluster.controller.attempt import Attempt
 from fray.cluster.controller.commands import Command
 from fray.cluster.controller.records import Gang, Group, Job, Task, Worker
+from fray.cluster.controller.reservation import Reservation
 from fray.cluster.controller.tables import Tables
-from fray.cluster.devices import CpuConfig, DeviceConfig, GpuConfig, TpuConfig
+from fray.cluster.devices import CpuConfig, DeviceConfig, GpuConfig, ResourceConfig, TpuConfig
+from fray.cluster.scheduling.accounts import Standing
+from fray.cluster.scheduling.policy import DEFAULT_POLICY, Policy
+from fray.cluster.scheduling.view import (
+    Claim,
+    ClusterView,
+)
 from fray.errors import InvalidRequestError
 from fray.ids import JobId
 
 FORMAT = 1
 """Of snapshots; another one is refused."""
+
+_TABLES = (
+    "workers",
+    "jobs",
+    "tasks",
+    "attempts",
+    "gangs",
+    "groups",
+    "reservations",
+    "claims",
+)
+"""Whose records know their own keys."""
+
+PIECE_RECORDS = 100
+"""Records that are encoded at once: about half a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +63,10 @@ class _Snapshot:
     gangs: tuple[Gang, ...]
     groups: tuple[Group, ...]
     submissions: dict[str, tuple[JobId, ...]]
+    users: dict[str, Standing] = field(default_factory=dict[str, Standing])
+    reservations: tuple[Reservation, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    policy: Policy = DEFAULT_POLICY
 
 
 _DEVICES: dict[str, type[CpuConfig] | type[GpuConfig] | type[TpuConfig]] = {
@@ -70,14 +97,29 @@ def configure(converter: cattrs.Converter) -> None:
     configure_tagged_union(Command, converter, tag_name="type")
 
 
-def _make_converter() -> OrjsonConverter:
-    converter = make_converter()
+def _make_converter(*, detailed: bool) -> OrjsonConverter:
+    converter = make_converter(detailed_validation=detailed)
     configure(converter)
     return converter
 
 
-_CONVERTER = _make_converter()
-"""Never changed after it is made."""
+_CONVERTER = _make_converter(detailed=False)
+_TELLING_CONVERTER = _make_converter(detailed=True)
+"""Takes twice the time and says where something is wrong. Neither is changed after it is made."""
+
+
+def _encode(record: Any) -> bytes:
+    """Frozen records as JSON: ten times as fast as taking them apart in Python first."""
+    return orjson.dumps(record, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What orjson does not know: named tuples, and mappings that are no dicts."""
+    if isinstance(value, tuple):
+        return list(cast("tuple[Any, ...]", value))
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[Any, Any]", value))
+    raise TypeError(f"{type(value).__name__} is not kept in journals")
 
 
 def encode_command(command: Command) -> bytes:
@@ -86,7 +128,8 @@ def encode_command(command: Command) -> bytes:
     Args:
         command: Any.
     """
-    return orjson.dumps(_CONVERTER.unstructure(command, unstructure_as=Command))
+    tag, fields = b'{"type":"%s"' % type(command).__name__.encode(), _encode(command)[1:]
+    return tag + fields if fields == b"}" else tag + b"," + fields
 
 
 def decode_command(data: bytes) -> Command:
@@ -111,24 +154,38 @@ def _tagged(data: bytes) -> Any:
 
 
 def encode_tables(tables: Tables) -> bytes:
-    """All tables as JSON.
+    """All tables as JSON, at once.
 
     Args:
         tables: As they are.
     """
-    snapshot = _Snapshot(
-        format=FORMAT,
-        revision=tables.revision,
-        submitted=tables.submitted,
-        workers=tuple(tables.workers.values()),
-        jobs=tuple(tables.jobs.values()),
-        tasks=tuple(tables.tasks.values()),
-        attempts=tuple(tables.attempts.values()),
-        gangs=tuple(tables.gangs.values()),
-        groups=tuple(tables.groups.values()),
-        submissions=tables.submissions,
-    )
-    return orjson.dumps(_CONVERTER.unstructure(snapshot))
+    return b"".join(pieces_of(tables))
+
+
+def pieces_of(tables: Tables) -> Iterator[bytes]:
+    """All tables as JSON, in pieces: the tables may change between two of them.
+
+    Args:
+        tables: As they are when the first piece is asked for; that is what all pieces tell.
+    """
+    lists = {name: list(getattr(tables, name).values()) for name in _TABLES}
+    keyed = {name: list(getattr(tables, name).items()) for name in ("submissions", "users")}
+    policy = _encode(tables.policy)
+    yield b'{"format":%d,"revision":%d,"submitted":%d' % (FORMAT, tables.revision, tables.submitted)
+    yield b',"policy":' + policy
+    for name, records in lists.items():
+        yield b',"%s":[' % name.encode()
+        for at in range(0, len(records), PIECE_RECORDS):
+            piece = _encode(records[at : at + PIECE_RECORDS])[1:-1]
+            yield piece if at == 0 else b"," + piece
+        yield b"]"
+    for name, items in keyed.items():
+        yield b',"%s":{' % name.encode()
+        for at in range(0, len(items), PIECE_RECORDS):
+            piece = _encode(dict(items[at : at + PIECE_RECORDS]))[1:-1]
+            yield piece if at == 0 else b"," + piece
+        yield b"}"
+    yield b"}"
 
 
 def decode_tables(data: bytes) -> Tables:
@@ -156,9 +213,62 @@ def decode_tables(data: bytes) -> Tables:
         gangs={gang.gang_id: gang for gang in read.gangs},
         groups={group.group_id: group for group in read.groups},
         submissions=read.submissions,
+        users=read.users,
+        reservations={each.reservation_id: each for each in read.reservations},
+        claims={claim.unit_id: claim for claim in read.claims},
+        policy=read.policy,
     )
     tables.reindex()
     return tables
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordedView:
+    """A view as it was at a time."""
+
+    format: int
+    now: float
+    view: ClusterView
+
+
+def encode_view(view: ClusterView, now: float) -> bytes:
+    """What the scheduler sees, as JSON: a recording that plans can be made from again.
+
+    Args:
+        view: As it is.
+        now: The time, in seconds since 1970.
+    """
+    return orjson.dumps(_CONVERTER.unstructure(_RecordedView(FORMAT, now, view)))
+
+
+def decode_view(data: bytes) -> tuple[ClusterView, float]:
+    """Reads a view.
+
+    Args:
+        data: As `encode_view` wrote it.
+
+    Returns:
+        The view, and its time.
+
+    Raises:
+        InvalidRequestError: It is no view, or one of another format.
+    """
+    read: _RecordedView = _structure(_load(data, "a recorded view"), _RecordedView, "a view")
+    if read.format != FORMAT:
+        raise InvalidRequestError(f"this view has format {read.format}; only {FORMAT} can be read")
+    return read.view, read.now
+
+
+def decode_resources(data: bytes) -> ResourceConfig:
+    """Reads what a job needs.
+
+    Args:
+        data: JSON with the fields of `ResourceConfig`; the device has a ``kind``.
+
+    Raises:
+        InvalidRequestError: It is no such thing.
+    """
+    return cast("ResourceConfig", _structure(_load(data, "resources"), ResourceConfig, "resources"))
 
 
 def _load(data: bytes, what: str) -> Any:
@@ -168,9 +278,17 @@ def _load(data: bytes, what: str) -> Any:
         raise InvalidRequestError(f"this is not {what}, and no JSON: {exc}") from exc
 
 
+_WRONG = (AttributeError, KeyError, TypeError, ValueError, cattrs.StructureHandlerNotFoundError)
+"""What a converter raises that does not say where."""
+
+
 def _structure(value: Any, kind: Any, what: str) -> Any:
     try:
         return _CONVERTER.structure(value, kind)
+    except _WRONG:
+        pass  # the other converter says where
+    try:
+        return _TELLING_CONVERTER.structure(value, kind)
     except (cattrs.BaseValidationError, KeyError, TypeError, ValueError) as exc:
         detail = "; ".join(cattrs.transform_error(exc, format_exception=_describe))
         raise InvalidRequestError(f"this is not {what}: {detail}") from exc
@@ -187,7 +305,11 @@ __all__ = [
     "FORMAT",
     "configure",
     "decode_command",
+    "decode_resources",
     "decode_tables",
+    "decode_view",
     "encode_command",
     "encode_tables",
+    "encode_view",
+    "pieces_of",
 ]

@@ -9,11 +9,19 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fray.cluster.controller.attempt import AttemptState
-from fray.cluster.controller.records import CordonKind
+from fray.cluster.controller.records import CordonKind, PortMapping
 from fray.cluster.controller.specs import JobSpec, WorkerSpec
-from fray.cluster.scheduling.plan import Assignment
+from fray.cluster.devices import ResourceConfig
+from fray.cluster.priority import Band
+from fray.cluster.scheduling.accounts import Budget
+from fray.cluster.scheduling.inventory import HeldDevice
+from fray.cluster.scheduling.plan import Assignment, Preemption
+from fray.cluster.scheduling.policy import Policy
+from fray.cluster.scheduling.view import (
+    Claim,
+)
 from fray.errors import DeathCause, DeathKind
-from fray.ids import AttemptId, JobId, WorkerId
+from fray.ids import AttemptId, JobId, Namespace, ReservationId, WorkerId
 
 STOP_GRACE_S = 30.0
 """From the first notice to the kill, unless somebody says otherwise."""
@@ -23,21 +31,27 @@ def _no_ports() -> Mapping[str, int]:
     return {}
 
 
+def _no_reasons() -> Mapping[JobId, str]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class RegisterWorker:
     """A host's agent reports for duty.
 
     Repeated with the boot id that is known it only updates the description, whose capacity must
     be the same. A new boot id says that nothing of the host's earlier life runs any more: its
-    attempts are lost.
+    attempts are lost. Only the same host can say so, and shows it by knowing that life.
 
     Attributes:
         spec: The host.
         boot_id: Which life of it; kept by an agent that restarts and re-adopts its tasks.
+        earlier: The boot ids of its earlier lives, as far as it remembers them.
     """
 
     spec: WorkerSpec
     boot_id: str
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,8 @@ class ObservedAttempt:
         ports: The ports that were found for it, by name.
         address: Where its process listens; "" while it does not.
         blocked: Whether it only waits for other jobs.
+        checkpoints: How often it has said that its work is saved.
+        ran_s: For how long one that has ended ran, in seconds; None where it did not.
     """
 
     attempt_id: AttemptId
@@ -61,6 +77,8 @@ class ObservedAttempt:
     ports: Mapping[str, int] = field(default_factory=_no_ports)
     address: str = ""
     blocked: bool = False
+    checkpoints: int = 0
+    ran_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +94,14 @@ class ReportAttempts:
         generation: Of the newest desired set that the agent has taken over (and recorded, so that
             it knows of every attempt in it even after a crash); 0 before the first.
         attempts: Every attempt of which it has a process or an unacknowledged end.
+        held: Devices that something holds whose attempt has ended.
     """
 
     worker_id: WorkerId
     boot_id: str
     generation: int
     attempts: tuple[ObservedAttempt, ...]
+    held: tuple[HeldDevice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +151,7 @@ class CordonWorker:
         reason: For people.
         evict: Whether what runs there is to go elsewhere, charged as preemption.
         grace_s: How long an evicted attempt has from the notice to the kill, in seconds.
+        until: See `Cordon`.
     """
 
     worker_id: WorkerId
@@ -138,6 +159,7 @@ class CordonWorker:
     reason: str
     evict: bool = False
     grace_s: float = STOP_GRACE_S
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +204,7 @@ class SubmitJobs:
     """New jobs, all or none.
 
     Repeated with the same submission id it changes nothing and answers with the jobs of the first
-    time, whatever ids the repetition carries.
+    time, whatever ids the repetition carries; what it asks for must be the same.
 
     Attributes:
         submission_id: Made by the client, once per submission.
@@ -213,6 +235,32 @@ class StopJob:
 
 
 @dataclass(frozen=True, slots=True)
+class MapPort:
+    """A name is to lead to the actors that a job serves at one of its ports. May be repeated.
+
+    Additive: another job may be mapped to the same name. The mapping ends with the job.
+
+    Attributes:
+        job_id: Which job.
+        mapping: The port, and the name.
+    """
+
+    job_id: JobId
+    mapping: PortMapping
+
+
+@dataclass(frozen=True, slots=True)
+class EndOverdue:
+    """Limits of waiting are to be enforced. A job that has time left stays as it is.
+
+    Attributes:
+        jobs: Those that have waited too long, and what they waited for, for people.
+    """
+
+    jobs: Mapping[JobId, str] = field(default_factory=_no_reasons)
+
+
+@dataclass(frozen=True, slots=True)
 class StartActor:
     """A supervised actor that is down is to be started again. Repeated, it changes nothing.
 
@@ -223,6 +271,21 @@ class StartActor:
 
     job_id: JobId
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartTogether:
+    """Supervised actors that are down are to be started, all or none. Repeated, it changes nothing.
+
+    Attributes:
+        group_id: Made by their supervisor, once for each life of its gang.
+        name: The gang's, for people.
+        starts: Which actors.
+    """
+
+    group_id: str
+    name: str
+    starts: tuple[StartActor, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,15 +322,109 @@ class EndActor:
 
 @dataclass(frozen=True, slots=True)
 class ApplyPlan:
-    """The planner's assignments; each is checked against what is true by now, and taken or refused.
+    """The planner's decisions; each is checked against what is true by now, and taken or refused.
 
     Attributes:
         revision: Of the view that was planned.
         assignments: One per unit.
+        preemptions: Who is to be stopped for whom.
+        claims: All places that are being freed for somebody; others are not any more.
+        overdue: Attempts whose time limit is over.
     """
 
     revision: int
     assignments: tuple[Assignment, ...]
+    preemptions: tuple[Preemption, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    overdue: tuple[AttemptId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetPolicy:
+    """How places are given from now on.
+
+    Attributes:
+        policy: All settings.
+    """
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class SetUser:
+    """What a user may use, and how much they count; what is None stays as it is.
+
+    Attributes:
+        user: Which; need not have been seen before.
+        weight: Twice the weight is twice the share; above 0.
+        quota: Amounts that their attempts may have at once, by name; an empty one lifts it.
+        budget: What they may use in a period; one without amounts lifts it.
+        highest_band: The highest band that their jobs may ask for.
+    """
+
+    user: str
+    weight: float | None = None
+    quota: Mapping[str, float] | None = None
+    budget: Budget | None = None
+    highest_band: Band | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateReservation:
+    """Resources are to be kept. Repeated with the same id it changes nothing.
+
+    Attributes:
+        reservation_id: Made by the controller; unique for ever.
+        user: Whose.
+        namespace: Of whose connection.
+        minimum: What is to be kept.
+        maximum: How much it may become.
+        hosts_per_replica: A slice's hosts; 1 where slices are virtual.
+        priority: See `fray.cluster.priority`.
+        preemptible: Whether hosts that the cloud may take back will do.
+        ttl_s: How long, in seconds, above 0.
+    """
+
+    reservation_id: ReservationId
+    user: str
+    namespace: Namespace
+    minimum: ResourceConfig
+    maximum: ResourceConfig
+    hosts_per_replica: int
+    priority: int
+    preemptible: bool
+    ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RenewReservation:
+    """A reservation is to last longer: until so long from now.
+
+    Attributes:
+        reservation_id: Which.
+        ttl_s: How long, in seconds, above 0.
+    """
+
+    reservation_id: ReservationId
+    ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseReservation:
+    """A reservation is no longer wanted; its jobs go on without it. Of one that ended: nothing.
+
+    Attributes:
+        reservation_id: Which.
+        reason: For people.
+    """
+
+    reservation_id: ReservationId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireReservations:
+    """Those reservations whose time is over give back what is idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +451,32 @@ class ForgetJobs:
     job_ids: tuple[JobId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ForgetReservations:
+    """Ended reservations are dropped from the records.
+
+    Unknown ones, and those that a job still refers to, are no error, and nothing happens to them.
+
+    Attributes:
+        reservation_ids: Which.
+    """
+
+    reservation_ids: tuple[ReservationId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetUsers:
+    """Users who have nothing any more are dropped from the records.
+
+    Unknown ones, and those that have something again, are no error, and nothing happens to them.
+
+    Attributes:
+        users: Who.
+    """
+
+    users: tuple[str, ...]
+
+
 Command: TypeAlias = (
     RegisterWorker
     | ReportAttempts
@@ -304,12 +487,23 @@ Command: TypeAlias = (
     | RemoveWorker
     | SubmitJobs
     | StopJob
+    | MapPort
+    | EndOverdue
     | StartActor
+    | StartTogether
     | StopActor
     | EndActor
     | ApplyPlan
+    | SetPolicy
+    | SetUser
+    | CreateReservation
+    | RenewReservation
+    | ReleaseReservation
+    | ExpireReservations
     | SessionEnded
     | ForgetJobs
+    | ForgetReservations
+    | ForgetUsers
 )
 """Anything that may be asked of the ledger."""
 
@@ -319,16 +513,27 @@ __all__ = [
     "ApplyPlan",
     "Command",
     "CordonWorker",
+    "CreateReservation",
     "EndActor",
+    "EndOverdue",
+    "ExpireReservations",
     "ForgetJobs",
+    "ForgetReservations",
+    "ForgetUsers",
     "GroupSpec",
+    "MapPort",
     "MarkWorker",
     "ObservedAttempt",
     "RegisterWorker",
+    "ReleaseReservation",
     "RemoveWorker",
+    "RenewReservation",
     "ReportAttempts",
     "SessionEnded",
+    "SetPolicy",
+    "SetUser",
     "StartActor",
+    "StartTogether",
     "StopActor",
     "StopJob",
     "SubmitJobs",

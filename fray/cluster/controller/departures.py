@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 from fray.actor.directory import Departure, Endpoint
 from fray.cluster.controller.attempt import AttemptState
-from fray.cluster.scheduling.view import TaskKey
+from fray.cluster.scheduling.view import (
+    TaskKey,
+)
 from fray.errors import DeathCause, DeathKind
 from fray.ids import AttemptId, JobId
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from fray.cluster.controller.attempt import Attempt, Stop
 from fray.cluster.controller.draft import Draft
+from fray.cluster.controller.slicegangs import jobs_of_slice
 from fray.cluster.controller.specs import JobSpec
 from fray.cluster.scheduling.inventory import Allocation
 from fray.ids import AttemptId, WorkerId
@@ -106,7 +107,7 @@ def _spec(draft: Draft, attempt: Attempt) -> AttemptSpec:
         number=attempt.number,
         replica_id=attempt.task_index // job.hosts_per_replica,
         allocation=attempt.allocation,
-        gang=_gang(draft, attempt, job),
+        gang=_gang(draft, attempt, job) or _slice(draft, attempt),
         stop=attempt.stop,
     )
 
@@ -121,6 +122,24 @@ def _gang(draft: Draft, attempt: Attempt, job: JobSpec) -> GangSpec | None:
         epoch=attempt.gang_epoch,
         rank=attempt.task_index - gang.first,
         addresses=tuple(worker.spec.address if worker else "" for worker in workers),
+    )
+
+
+def _slice(draft: Draft, attempt: Attempt) -> GangSpec | None:
+    """The place of an actor among those that have the other hosts of its slice."""
+    job = draft.jobs[attempt.job_id]
+    host = job.spec.slice_host
+    if host is None:
+        return None
+    live = (draft.task(each.spec.job_id, 0).live for each in jobs_of_slice(draft, job))
+    found = [draft.attempts.get(each) if each is not None else None for each in live]
+    return GangSpec(
+        gang_id=job.group_id,
+        epoch=attempt.number,
+        rank=host,
+        addresses=tuple(
+            draft.workers[each.worker_id].spec.address if each is not None else "" for each in found
+        ),
     )
 
 

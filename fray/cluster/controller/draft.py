@@ -5,18 +5,21 @@ to itself. If anything goes wrong the draft is dropped and nothing has happened;
 committed, in time proportional to what it changes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from fray.cluster.controller.attempt import Attempt
 from fray.cluster.controller.events import DesiredChanged, Event
 from fray.cluster.controller.records import Job, Tally, Task, Worker
+from fray.cluster.controller.reservation import Reservation
 from fray.cluster.controller.tables import Tables
-from fray.cluster.scheduling.view import TaskKey
+from fray.cluster.scheduling.view import (
+    TaskKey,
+)
 from fray.cluster.types import JobStatus
 from fray.errors import InvalidRequestError, JobNotFoundError
-from fray.ids import ActorId, JobId, WorkerId
+from fray.ids import ActorId, JobId, Namespace, WorkerId
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -29,11 +32,12 @@ class Overlay(Generic[K, V]):
         base: The table; only `Tables.commit` changes it.
     """
 
-    __slots__ = ("_base", "_new")
+    __slots__ = ("_base", "_changes", "_new")
 
     def __init__(self, base: dict[K, V]) -> None:
         self._base = base
         self._new: dict[K, V | None] = {}
+        self._changes: list[tuple[K, V | None, V | None]] | None = None
 
     def get(self, key: K) -> V | None:
         """The record as it would be, or None.
@@ -51,20 +55,27 @@ class Overlay(Generic[K, V]):
 
     def __setitem__(self, key: K, value: V) -> None:
         self._new[key] = value
+        self._changes = None
 
     def __delitem__(self, key: K) -> None:
         self._new[key] = None
+        self._changes = None
 
     def written(self) -> Iterator[tuple[K, V | None]]:
         """Key and record (None: removed) of all that was written."""
         yield from self._new.items()
 
-    def changes(self) -> Iterator[tuple[K, V | None, V | None]]:
-        """Key, record before and record after, for all that really changes."""
-        for key, new in self._new.items():
-            old = self._base.get(key)
-            if old is not new and old != new:
-                yield key, old, new
+    def changes(self) -> Sequence[tuple[K, V | None, V | None]]:
+        """Key, record before and record after, for all that really changes.
+
+        Asked again, records are not compared again unless something was written meanwhile.
+        """
+        if self._changes is None:
+            pairs = ((key, self._base.get(key), new) for key, new in self._new.items())
+            self._changes = [
+                each for each in pairs if each[1] is not each[2] and each[1] != each[2]
+            ]
+        return self._changes
 
     def commit(self) -> None:
         """Makes the changes."""
@@ -73,6 +84,15 @@ class Overlay(Generic[K, V]):
                 self._base.pop(key, None)
             else:
                 self._base[key] = new
+
+
+def no_such_job(job_id: JobId) -> str:
+    """What is said of a job that the ledger does not know.
+
+    Args:
+        job_id: Its supposed id.
+    """
+    return f"there is no job {job_id}; those that ended long ago are forgotten (`retention`)"
 
 
 class Draft:
@@ -98,6 +118,10 @@ class Draft:
         self.gangs = Overlay(tables.gangs)
         self.groups = Overlay(tables.groups)
         self.submissions = Overlay(tables.submissions)
+        self.users = Overlay(tables.users)
+        self.reservations = Overlay(tables.reservations)
+        self.claims = Overlay(tables.claims)
+        self.policy = tables.policy
         self.submitted = tables.submitted
         self.events: list[Event] = []
         self.ending: list[JobId] = []
@@ -113,7 +137,7 @@ class Draft:
         """
         job = self.jobs.get(job_id)
         if job is None:
-            raise JobNotFoundError(f"there is no job {job_id}")
+            raise JobNotFoundError(no_such_job(job_id))
         return job
 
     def worker(self, worker_id: WorkerId) -> Worker:
@@ -189,6 +213,48 @@ class Draft:
         tasks = (self.task(job_id, index) for index in sorted(indices))
         return [t.index for t in tasks if t.status is JobStatus.PENDING and t.live is None]
 
+    def drawing(self, reservation: str) -> list[Attempt]:
+        """The live attempts that use a reservation, by id.
+
+        Args:
+            reservation: Which.
+        """
+        ids = dict(self._tables.indexes.drawing.get(reservation, {}))
+        ids.update((key, None) for key, new in self.attempts.written() if new is not None)
+        found = (self.attempts.get(attempt_id) for attempt_id in sorted(ids))
+        return [attempt for attempt in found if attempt and attempt.reservation == reservation]
+
+    def claimed(self) -> list[str]:
+        """Units that have claims, as of before the command, by id."""
+        return sorted(self._tables.claims)
+
+    def known_users(self) -> list[str]:
+        """Users of whom something is known, as of before the command, by name."""
+        return sorted(self._tables.users)
+
+    def known_variants(self) -> dict[str, None]:
+        """Kinds of accelerators that hosts have, as of before the command, in no certain order."""
+        found: dict[str, None] = {}
+        for worker in self._tables.workers.values():
+            capacity = worker.spec.capacity
+            found.update(dict.fromkeys((*capacity.gpus, *capacity.tpus)))
+        return found
+
+    def open_reservations(self) -> list[Reservation]:
+        """Reservations that still get something, in no particular order."""
+        there = dict.fromkeys(self._tables.reservations)
+        there.update((key, None) for key, new in self.reservations.written() if new is not None)
+        found = (self.reservations.get(key) for key in there)
+        return [each for each in found if each is not None and each.is_open]
+
+    def reservations_of_jobs(self) -> set[str]:
+        """See `Tables.reservations_of_jobs`; as of before the command."""
+        return self._tables.reservations_of_jobs()
+
+    def owners(self) -> set[str]:
+        """See `Tables.owners`; as of before the command."""
+        return self._tables.owners()
+
     def children_of(self, job_id: JobId) -> list[JobId]:
         """Jobs that end with another and have not ended, as of before the command.
 
@@ -213,6 +279,17 @@ class Draft:
         """
         return self._tables.indexes.by_actor.get(actor_id)
 
+    def job_of_name(self, namespace: Namespace, name: str) -> JobId | None:
+        """The job of the actor that has an exclusive name, or is to get it, and has not ended.
+
+        As of before the command.
+
+        Args:
+            namespace: Where the name is.
+            name: The name.
+        """
+        return self._tables.indexes.by_name.get((namespace, name))
+
     def emit(self, event: Event) -> None:
         """Says that something has happened.
 
@@ -221,16 +298,23 @@ class Draft:
         """
         self.events.append(event)
 
-    def finish(self) -> bool:
+    def finish(self) -> tuple[str, ...]:
         """Completes the events.
 
         Returns:
-            Whether anything would change.
+            The ids of all hosts, jobs, gangs, groups and submissions that would change; nothing
+            where nothing would.
         """
         for worker_id, old, new in self.workers.changes():
             if new is not None and (old is None or old.generation != new.generation):
                 self.emit(DesiredChanged(worker_id, new.generation))
-        return any(True for overlay in self._overlays() for _ in overlay.changes())
+        touched: dict[str, None] = {}  # in an order that a replay has, too
+        if self.policy != self._tables.policy:
+            touched["policy"] = None
+        for overlay in self._overlays():
+            for key, _, _ in overlay.changes():
+                touched[key.job_id if isinstance(key, TaskKey) else key] = None
+        return tuple(touched)
 
     def commit(self) -> None:
         """Changes the tables; they must be as they were when the draft was begun."""
@@ -242,6 +326,7 @@ class Draft:
         for overlay in self._overlays():
             overlay.commit()
         self._tables.submitted = self.submitted
+        self._tables.policy = self.policy
         self._tables.revision += 1
 
     def _overlays(self) -> tuple[Overlay[Any, Any], ...]:
@@ -253,6 +338,9 @@ class Draft:
             self.gangs,
             self.groups,
             self.submissions,
+            self.users,
+            self.reservations,
+            self.claims,
         )
 
 
@@ -264,4 +352,4 @@ def _note(note: Callable[..., None], overlay: Overlay[Any, V]) -> None:
             note(new, there=True)
 
 
-__all__ = ["Draft", "Overlay"]
+__all__ = ["Draft", "Overlay", "no_such_job"]

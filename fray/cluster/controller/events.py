@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fray.cluster.controller.attempt import AttemptState
-from fray.cluster.controller.records import Health
+from fray.cluster.controller.records import Health, PortMapping
 from fray.cluster.types import JobStatus
 from fray.errors import DeathCause
-from fray.ids import AttemptId, JobId, WorkerId
+from fray.ids import AttemptId, JobId, ReservationId, WorkerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,19 @@ class JobEnding:
     job_id: JobId
     status: JobStatus
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PortMapped:
+    """A name leads to a port of a job from now on.
+
+    Attributes:
+        job_id: Which job.
+        mapping: The port, and the name.
+    """
+
+    job_id: JobId
+    mapping: PortMapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +180,17 @@ class StrayFound:
 
 
 @dataclass(frozen=True, slots=True)
+class ReservationChanged:
+    """A reservation has come, has more or less than before, or has ended.
+
+    Attributes:
+        reservation_id: Which.
+    """
+
+    reservation_id: ReservationId
+
+
+@dataclass(frozen=True, slots=True)
 class JobsForgotten:
     """Jobs are dropped from the records; their blobs and logs may go too.
 
@@ -181,6 +205,7 @@ Event: TypeAlias = (
     JobsSubmitted
     | JobChanged
     | JobEnding
+    | PortMapped
     | AttemptChanged
     | GangRestarting
     | UnitPlaced
@@ -189,6 +214,7 @@ Event: TypeAlias = (
     | WorkerRemoved
     | DesiredChanged
     | StrayFound
+    | ReservationChanged
     | JobsForgotten
 )
 """Anything that the ledger says."""
@@ -203,6 +229,8 @@ __all__ = [
     "JobEnding",
     "JobsForgotten",
     "JobsSubmitted",
+    "PortMapped",
+    "ReservationChanged",
     "StrayFound",
     "UnitPlaced",
     "UnitRefused",

@@ -4,40 +4,109 @@ Simulations and property tests ask after each step; production may ask when it s
 journal. The checks read everything and trust nothing that is kept only for speed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from fray.cluster.controller.attempt import LIVE, Attempt
-from fray.cluster.controller.records import Gang, Health, Job, Worker
+from fray.cluster.controller.records import Gang, Group, Health, Job, Worker
+from fray.cluster.controller.reservation import Reservation
 from fray.cluster.controller.specs import JobKind
 from fray.cluster.controller.tables import Indexes, Tables
-from fray.cluster.resources import MILLI, total
+from fray.cluster.resources import MILLI, Resources, total
+from fray.cluster.scheduling.accounts import Standing, amounts
+from fray.cluster.scheduling.hosts import Holding
 from fray.cluster.scheduling.inventory import Devices, charge
-from fray.cluster.scheduling.view import Holding, TaskKey
+from fray.cluster.scheduling.keeping import Keepings, rest_of, with_kept
+from fray.cluster.scheduling.view import (
+    TaskKey,
+)
 from fray.cluster.types import UNLIMITED, JobStatus
 
 
-def violations(tables: Tables) -> list[str]:
+@dataclass(slots=True)
+class _Part:
+    """The records that are looked at.
+
+    Attributes:
+        attempts: All on its hosts and all of its jobs, at least.
+        users: By name.
+    """
+
+    workers: list[Worker]
+    jobs: list[Job]
+    attempts: list[Attempt]
+    gangs: list[Gang]
+    groups: list[Group]
+    reservations: list[Reservation]
+    users: list[str]
+
+    @classmethod
+    def whole(cls, tables: Tables) -> "_Part":
+        """Everything."""
+        users = {job.spec.user: None for job in tables.jobs.values()}
+        return cls(
+            list(tables.workers.values()),
+            list(tables.jobs.values()),
+            list(tables.attempts.values()),
+            list(tables.gangs.values()),
+            list(tables.groups.values()),
+            list(tables.reservations.values()),
+            list(users | dict.fromkeys(tables.users)),
+        )
+
+    @classmethod
+    def around(cls, tables: Tables, touched: Collection[str]) -> "_Part":
+        """What has changed, and all whose promises depend on it. No index is trusted."""
+        ids = frozenset(touched)
+        reservations = [r for r in tables.reservations.values() if r.reservation_id in ids]
+        hosts = ids.union(w for r in reservations for place in r.places for w in place.workers)
+        workers = [w for w in tables.workers.values() if w.spec.worker_id in hosts]
+        jobs = [j for j in tables.jobs.values() if j.spec.job_id in ids or j.spec.parent in ids]
+        within = {job.group_id for job in jobs}
+        users = {job.spec.user: None for job in jobs}
+        return cls(
+            workers,
+            jobs,
+            [a for a in tables.attempts.values() if a.worker_id in hosts or a.job_id in ids],
+            [gang for gang in tables.gangs.values() if gang.gang_id in ids or gang.job_id in ids],
+            [g for g in tables.groups.values() if g.group_id in ids or g.group_id in within],
+            reservations,
+            list(users | {name: None for name in tables.users if name in ids}),
+        )
+
+
+def violations(tables: Tables, touched: Collection[str] | None = None) -> list[str]:
     """Everything that is wrong, as sentences; nothing where all is well.
 
     Args:
         tables: All that a ledger knows.
+        touched: Looks only at what has changed, as `Applied.touched` tells it, and at what depends
+            on that: if all was well before, and nothing else has changed, all is well. None looks
+            at everything.
     """
+    part = _Part.whole(tables) if touched is None else _Part.around(tables, touched)
     on_worker: dict[str, list[Attempt]] = {}
     found: list[str] = []
-    for attempt in tables.attempts.values():
+    for attempt in part.attempts:
         on_worker.setdefault(attempt.worker_id, []).append(attempt)
         found += _attempt(tables, attempt)
-    for worker in tables.workers.values():
+    for worker in part.workers:
         found += _worker(tables, worker, on_worker.get(worker.spec.worker_id, []))
-    for job in tables.jobs.values():
+    for job in part.jobs:
         found += _job(tables, job)
-    for gang in tables.gangs.values():
+    for gang in part.gangs:
         found += _gang(tables, gang)
-    for group in tables.groups.values():
+    for reservation in part.reservations:
+        found += _reservation(tables, reservation)
+    for user in part.users:
+        found += _user(tables, user)
+    found += _preemptions(tables, part.attempts)
+    for group in part.groups:
         jobs = [tables.jobs[job_id] for job_id in group.job_ids if job_id in tables.jobs]
         if not group.admitted and any(job.tally.live for job in jobs):
             found.append(f"group {group.group_id} runs in part though it has not been admitted")
-    return found + list(_indexes(tables))
+        found += _hosts_of_slices(tables, jobs)
+    return found + list(_indexes(tables) if touched is None else _index_entries(tables, part))
 
 
 def _attempt(tables: Tables, attempt: Attempt) -> Iterator[str]:
@@ -70,6 +139,7 @@ def _worker(tables: Tables, worker: Worker, attempts: list[Attempt]) -> Iterator
         yield f"{name} counts devices {worker.devices}; its attempts have {devices}"
     if any(milli > MILLI for use in devices.values() for milli in use):
         yield f"{name} gives one device twice: {devices}"
+    yield from _reserved(tables, worker, attempts)
     holdings: dict[str, Holding] = {}
     for attempt in attempts if worker.spec.slots is not None else []:
         if tables.jobs[attempt.job_id].spec.kind is JobKind.JOB:
@@ -77,6 +147,93 @@ def _worker(tables: Tables, worker: Worker, attempts: list[Attempt]) -> Iterator
             holdings[attempt.job_id] = Holding(held.live + 1, held.blocked + attempt.blocked)
     if holdings != worker.holdings:
         yield f"{name} counts {worker.holdings} in its slots; there is {holdings}"
+
+
+def _reserved(tables: Tables, worker: Worker, attempts: list[Attempt]) -> Iterator[str]:
+    name, capacity = f"worker {worker.spec.worker_id}", worker.spec.capacity
+    kept: Keepings = {}
+    for reservation in tables.reservations.values():
+        for place in reservation.places:
+            for worker_id, allocation in zip(place.workers, place.allocations, strict=True):
+                if worker_id == worker.spec.worker_id:
+                    kept = with_kept(kept, reservation.reservation_id, capacity, allocation, 1)
+    if kept != worker.reserved:
+        yield f"{name} keeps {worker.reserved}; its reservations have {kept}"
+    drawn: Keepings = {}
+    firm: list[Resources] = []
+    for attempt in attempts:
+        if attempt.guaranteed:
+            drawn = with_kept(drawn, attempt.reservation, capacity, attempt.allocation, 1)
+        if attempt.guaranteed or not tables.jobs[attempt.job_id].spec.evictable:
+            firm.append(attempt.allocation.resources)
+    if drawn != worker.drawn:
+        yield f"{name} counts {worker.drawn} as drawn from reservations; its attempts have {drawn}"
+    if worker.spec.oversubscribe:
+        return
+    rest = rest_of(kept, drawn)
+    bound = total([*firm, *(each.resources for each in rest.values())])
+    if not bound.within(capacity):
+        yield f"{name} has lent for good what it keeps: {bound.describe()} are bound"
+
+
+def _reservation(tables: Tables, reservation: Reservation) -> Iterator[str]:
+    name = f"reservation {reservation.reservation_id}"
+    if len(reservation.places) > reservation.minimum.replicas:
+        yield f"{name} keeps {len(reservation.places)} places, more than its minimum"
+    if reservation.ended_at is not None and reservation.places:
+        yield f"{name} has ended and keeps {reservation.places}"
+    for place in reservation.places:
+        for worker_id in place.workers:
+            worker = tables.workers.get(worker_id)
+            if worker is None or worker.health is Health.LOST:
+                yield f"{name} keeps a place on {worker_id}, which is gone"
+    drawing = [a for a in tables.attempts.values() if a.guaranteed]
+    if reservation.expired and reservation.ended_at is None:
+        used = {a.worker_id for a in drawing if a.reservation == reservation.reservation_id}
+        if any(used.isdisjoint(place.workers) for place in reservation.places):
+            yield f"{name} is over and keeps what it does not use"
+
+
+def _user(tables: Tables, user: str) -> Iterator[str]:
+    standing = tables.users.get(user, Standing())
+    mine = [a for a in tables.attempts.values() if tables.jobs[a.job_id].spec.user == user]
+    live = total(attempt.allocation.resources for attempt in mine)
+    if (live, len(mine)) != (standing.account.live, standing.account.tasks):
+        yield f"user {user} is counted with {standing.account.live}, and has {live}"
+    have = amounts(live)
+    for name, limit in standing.quota.items():
+        newest = max((a.assigned_at for a in mine), default=0.0)
+        if have.get(name, 0.0) > limit and newest > standing.quota_at:
+            yield f"user {user} has {have[name]} {name}; the quota is {limit}"
+
+
+def _preemptions(tables: Tables, attempts: list[Attempt]) -> Iterator[str]:
+    """Nobody is stopped for the sake of whom they may have had stopped."""
+    for attempt in attempts:
+        if attempt.stop is None or not attempt.stop.unit_id:
+            continue
+        victim = tables.jobs[attempt.job_id]
+        if not victim.spec.evictable:
+            yield f"attempt {attempt.attempt_id} is preempted and is not evictable"
+        for other in _preemptors(tables, attempt):
+            if attempt.attempt_id in {a.attempt_id for a in _preemptors(tables, other)}:
+                yield f"{attempt.attempt_id} and {other.attempt_id} preempt each other"
+
+
+def _preemptors(tables: Tables, attempt: Attempt) -> list[Attempt]:
+    """The attempts of that for which an attempt is being stopped."""
+    unit_id = attempt.stop.unit_id if attempt.stop is not None else ""
+    kind, _, name = unit_id.partition(":")
+    if kind == "group":
+        group = tables.groups.get(name)
+        jobs = group.job_ids if group is not None else ()
+        return [a for a in tables.attempts.values() if a.job_id in jobs]
+    found: list[Attempt] = []
+    for each in tables.attempts.values():
+        gang = tables.jobs[each.job_id].spec.gang_of(each.task_index)
+        if name and name in (str(each.key), gang):
+            found.append(each)
+    return found
 
 
 def _job(tables: Tables, job: Job) -> Iterator[str]:
@@ -142,6 +299,22 @@ def _gang(tables: Tables, gang: Gang) -> Iterator[str]:
             yield f"{name} is torn over several slices"
 
 
+def _hosts_of_slices(tables: Tables, jobs: list[Job]) -> Iterator[str]:
+    """Actors that have the hosts of a slice together are on one, each on its own host."""
+    slice_name = ""
+    for job in jobs:
+        host = job.spec.slice_host
+        if host == 0:
+            slice_name = ""
+        live = tables.tasks[TaskKey(job.spec.job_id, 0)].live if host is not None else None
+        if live is None:
+            continue
+        part = tables.workers[tables.attempts[live].worker_id].spec.slice
+        if part is None or part.index != host or slice_name not in ("", part.name):
+            yield f"{job.spec.job_id} has host {host} of a slice {slice_name}, and is on {part}"
+        slice_name = part.name if part is not None else ""
+
+
 def _indexes(tables: Tables) -> Iterator[str]:
     fresh = Tables(
         workers=tables.workers,
@@ -150,12 +323,47 @@ def _indexes(tables: Tables) -> Iterator[str]:
         attempts=tables.attempts,
         gangs=tables.gangs,
         groups=tables.groups,
+        reservations=tables.reservations,
     )
     fresh.reindex()
     for name in Indexes.__slots__:
         kept, true = getattr(tables.indexes, name), getattr(fresh.indexes, name)
         if kept != true:
             yield f"index {name} has {kept}; it should have {true}"
+
+
+def _index_entries(tables: Tables, part: _Part) -> Iterator[str]:
+    """What the indexes say of some records. That of others nothing is left there, it cannot see."""
+    kept, true = tables.indexes, Indexes()
+    for attempt in part.attempts:
+        true.note_attempt(attempt, there=True)
+    for job in part.jobs:
+        true.note_job(job, there=True)
+        for index in range(job.spec.num_tasks):
+            true.note_task(tables.tasks[TaskKey(job.spec.job_id, index)], there=True)
+    for group in part.groups:
+        true.note_group(group, there=True)
+    jobs = [job.spec.job_id for job in part.jobs]
+    known = {
+        "unplaced": jobs,
+        "queued": jobs,
+        "starting": [group.group_id for group in part.groups],
+        "on_worker": [worker.spec.worker_id for worker in part.workers],
+        "by_actor": list(true.by_actor),
+        "by_name": list(true.by_name),
+    }
+    for name, keys in known.items():  # all of their entries come from these records
+        has, should_have = (
+            {key: entries[key] for key in keys if key in entries}
+            for entries in (getattr(kept, name), getattr(true, name))
+        )
+        if has != should_have:
+            yield f"index {name} has {has}; it should have {should_have}"
+    for name in ("children", "by_session", "mapped", "drawing"):
+        there = getattr(kept, name)
+        for key, values in getattr(true, name).items():
+            if missing := values.keys() - there.get(key, {}).keys():
+                yield f"index {name} lacks {sorted(missing)} of {key}"
 
 
 __all__ = ["violations"]

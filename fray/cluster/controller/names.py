@@ -11,13 +11,16 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from fray.actor.directory import ActorKey, Departure, Endpoint, Located
+from fray.cluster.claims import registration_of
 from fray.cluster.control import ACTORS_NAMESPACE, NameClaim, NamedEndpoint
 from fray.cluster.controller.attempt import LIVE
+from fray.cluster.controller.book import name_topic
 from fray.cluster.controller.commands import StopActor, StopJob
 from fray.cluster.controller.departures import Departures
-from fray.cluster.controller.events import AttemptChanged, Event
+from fray.cluster.controller.events import AttemptChanged, Event, JobChanged, PortMapped
 from fray.cluster.controller.lives import Lives, death_of
 from fray.cluster.controller.records import Hold
+from fray.cluster.controller.served import Served
 from fray.errors import (
     ActorDied,
     ActorNotFoundError,
@@ -26,9 +29,8 @@ from fray.errors import (
     NameTakenError,
     Started,
 )
-from fray.ids import ActorId, AttemptId, Namespace, ProcessId
-from fray.runtime.leases import Change, Entry, Epoch, NameTable, Reason, Refused, Registration
-from fray.runtime.signal import Signal
+from fray.ids import ActorId, AttemptId, Namespace
+from fray.runtime.leases import Change, Entry, Epoch, NameTable, Reason, Refused
 
 if TYPE_CHECKING:
     from fray.cluster.controller.book import Book
@@ -66,7 +68,8 @@ class Names:
         self._table = NameTable(generation, not_before=self._recovered_at)
         self._older_jobs = frozenset(book.ledger.tables.jobs)
         self._endpoints: dict[Epoch, Endpoint] = {}
-        self._changed = Signal()
+        self._of_actor: dict[str, dict[Epoch, Endpoint]] = {}
+        self._served = Served(book)
         self._departures = Departures(book)
         self.lives = Lives(
             book,
@@ -155,30 +158,39 @@ class Names:
         """See `NamesApi.locate`."""
         if not key.name:
             return await self._locate_actor(key.actor_id, wait_s)
-        if not self._find(key.namespace, key.name):
+        if not self._named(key):
             wait_s = max(wait_s, self._recovered_at - self._clock.monotonic())
             was_pending = bool(self._pending_name(key))
 
             def settled() -> bool:
                 given_up = was_pending and not self._pending_name(key)
-                return given_up or bool(self._find(key.namespace, key.name))
+                found = bool(self._named(key))
+                return given_up or found or self._is_down(key) is not None
 
-            await self._changed.until(settled, max(wait_s, 0.0))
-        found = self._find(key.namespace, key.name)
+            topic = self._served.topic(key, name_topic(key.namespace, key.name))
+            await self._book.topics.until(topic, settled, max(wait_s, 0.0))
+        found = self._named(key)
         if found:
             return Located(found)
+        down = self._is_down(key)
+        if down is not None:
+            raise ActorDied(key.name, down, started=Started.NO)
         pending = self._pending_name(key)
         if pending:
             return Located((), pending)
-        raise ActorNotFoundError(
-            f"no actor is registered as {key.name!r} in namespace {key.namespace!r}"
-        )
+        raise self._served.not_found(key)
 
     async def list(self, namespace: str, prefix: str) -> list[NamedEndpoint]:
         """See `NamesApi.list`."""
         now = self._clock.monotonic()
         entries = self._table.entries(Namespace(namespace), now, prefix=prefix)
-        return [NamedEndpoint(e.registration.name, self._endpoints[e.epoch]) for e in entries]
+        found = [NamedEndpoint(e.registration.name, self._endpoints[e.epoch]) for e in entries]
+        mapped = list(self._served.listed(namespace, prefix))
+        if not mapped:
+            return found
+        known = {(each.name, each.endpoint.target) for each in found}
+        found += (each for each in mapped if (each.name, each.endpoint.target) not in known)
+        return sorted(found, key=lambda each: (each.name, each.endpoint.actor_id))
 
     async def departed(self, endpoints: list[Endpoint], wait_s: float) -> list[Departure]:
         """See `NamesApi.departed`."""
@@ -201,6 +213,8 @@ class Names:
             return True  # it has ended already
         ledger = self._book.ledger
         supervised, was = ledger.job(job_id).spec.supervised, ledger.tasks(job_id)[0].live
+        if supervised and was is None:
+            return True  # between two lives; the next one is its supervisor's to order
         if supervised:  # whether it comes back is its supervisor's to say
             await self._book.commit(StopActor(job_id, reason, grace_s))
         else:
@@ -210,7 +224,7 @@ class Names:
             ended = was is None or ledger.tasks(job_id)[0].live != was
             return ledger.job(job_id).status.finished() or (supervised and ended)
 
-        await self._book.changed.until(stopped, grace_s + STOP_WAIT_S)
+        await self._book.topics.until(job_id, stopped, grace_s + STOP_WAIT_S)
         return True
 
     async def actor_ids(self, key: ActorKey) -> list[str]:
@@ -218,8 +232,12 @@ class Names:
         found = self._find(key.namespace, key.name)
         left_s = self._recovered_at - self._clock.monotonic()
         if not found and left_s > 0:
-            known = self._changed.until(lambda: bool(self._find(key.namespace, key.name)), left_s)
-            found = self._find(key.namespace, key.name) if await known else ()
+            await self._book.topics.until(
+                name_topic(key.namespace, key.name),
+                lambda: bool(self._find(key.namespace, key.name)),
+                left_s,
+            )
+            found = self._find(key.namespace, key.name)
         if found:
             return sorted({endpoint.actor_id for endpoint in found})
         last = self._book.actor_to_be(key.namespace, key.name)
@@ -276,54 +294,66 @@ class Names:
     def _register(self, claim: NameClaim, previous: Epoch | None) -> Refused | None:
         endpoint = claim.endpoint
         outcome = self._table.register(
-            Registration(
-                namespace=Namespace(claim.namespace),
-                name=claim.name,
-                actor_id=ActorId(endpoint.actor_id),
-                incarnation=claim.incarnation,
-                address=endpoint.address,
-                process_id=ProcessId(endpoint.process_id or endpoint.address),
-                key=claim.slot,
-                exclusive=claim.exclusive,
-                metadata=endpoint.metadata,
-                ttl_s=claim.ttl_s,
-            ),
-            self._clock.monotonic(),
-            previous=previous,
+            registration_of(claim), self._clock.monotonic(), previous=previous
         )
         self._note(outcome.changes)
         if isinstance(outcome, Refused):
             return outcome
         self._endpoints[outcome.entry.epoch] = endpoint
+        self._of_actor.setdefault(endpoint.actor_id, {})[outcome.entry.epoch] = endpoint
+        self._served.came(outcome.entry.epoch, outcome.entry.registration, endpoint)
+        self._notify_mapped(endpoint.job_id)
         self._departures.was_heard(endpoint)
         self.lives.came(endpoint)
         return None
 
     def _note(self, changes: Iterable[Change]) -> None:
         """Drops what belongs to ended leases, and tells whoever waits."""
-        any_change = False
+        topics: list[str] = []
         for change in changes:
-            any_change = True
+            entry = change.entry
+            held = entry.registration
+            topics += (held.actor_id, name_topic(held.namespace, held.name))
             if not change.added:
-                endpoint = self._endpoints.pop(change.entry.epoch, None)
+                endpoint = self._endpoints.pop(entry.epoch, None)
+                if endpoint is not None:
+                    self._forget(endpoint.actor_id, entry.epoch)
+                    self._served.went(entry.epoch, endpoint)
                 if endpoint is not None and change.reason is Reason.EXPIRED:
                     self._departures.fell_silent(endpoint)
                 if endpoint is not None:
                     self.lives.went(endpoint, change.reason)
-        if any_change:
-            self._changed.notify()
+        self._book.topics.notify(topics)
+
+    def _forget(self, actor_id: str, epoch: Epoch) -> None:
+        held = self._of_actor[actor_id]
+        del held[epoch]
+        if not held:
+            del self._of_actor[actor_id]
 
     def _find(self, namespace: str, name: str) -> tuple[Endpoint, ...]:
         now = self._clock.monotonic()
         entries: Sequence[Entry] = self._table.lookup(Namespace(namespace), name, now)
         return tuple(self._endpoints[e.epoch] for e in entries if e.epoch in self._endpoints)
 
+    def _named(self, key: ActorKey) -> tuple[Endpoint, ...]:
+        """Whom a name leads to: those who have it, and those of the jobs that it is mapped to."""
+        found = self._find(key.namespace, key.name)
+        targets = {endpoint.target for endpoint in found}
+        return found + tuple(e for e in self._served.find(key) if e.target not in targets)
+
+    def _notify_mapped(self, job_id: str) -> None:
+        """Wakes those who look for what a job serves."""
+        if job_id:
+            mapped = (name_topic(m.namespace, m.actor_name) for m in self._served.mappings(job_id))
+            self._book.topics.notify((job_id, *mapped))
+
     async def _locate_actor(self, actor_id: str, wait_s: float) -> Located:
         def known() -> bool:
             return bool(self._places(actor_id)) or self._death(actor_id) is not None
 
         if not known():
-            await self._changed.until(known, wait_s)
+            await self._book.topics.until(actor_id, known, wait_s)
         found = self._places(actor_id)
         if found:
             return Located(found)
@@ -340,14 +370,19 @@ class Names:
         if found:
             return found
         # An object hosted by a server has no entry of its own: it is found among the names.
-        held = [e for e in self._endpoints.values() if e.actor_id == actor_id]
-        return tuple(held[:1])
+        held = self._of_actor.get(actor_id)
+        return (next(iter(held.values())),) if held else ()
 
     def _pending_name(self, key: ActorKey) -> str:
         """Why an actor that will have this name does not have it yet; empty if none will."""
         actor_id = self._book.actor_to_be(key.namespace, key.name)
         job_id = self._book.job_of_actor(ActorId(actor_id)) if actor_id else None
-        return self._book.waits_for(job_id) if job_id else ""
+        return self._book.waits_for(job_id) if job_id else self._served.pending(key)
+
+    def _is_down(self, key: ActorKey) -> DeathCause | None:
+        """Why nobody need wait for an actor of this name, though it may come back."""
+        actor_id = self._book.actor_to_be(key.namespace, key.name)
+        return self._death(actor_id) if actor_id and self._pending_name(key) else None
 
     def _label(self, actor_id: str) -> str:
         job_id = self._book.any_job_of_actor(ActorId(actor_id))
@@ -375,8 +410,11 @@ class Names:
                 self._departures.attempt_ended(event.attempt_id)
                 holder = event.attempt_id.rpartition("#")[0]
                 self._note(self._table.drop_owner(holder, now))
+            elif isinstance(event, PortMapped) or (
+                isinstance(event, JobChanged) and event.status.finished()
+            ):
+                self._notify_mapped(event.job_id)
         self.lives.on_events(events)
-        self._changed.notify()  # look-ups also wait for what becomes of jobs
 
 
 __all__ = ["EXPIRE_S", "RECOVERY_S", "Names"]

@@ -12,10 +12,14 @@ from enum import StrEnum
 from fray.cluster.controller.attempt import EndedAttempt
 from fray.cluster.controller.specs import JobSpec, WorkerSpec
 from fray.cluster.resources import Resources
-from fray.cluster.scheduling.view import Holding, TaskKey
+from fray.cluster.scheduling.hosts import Holding, Kept
+from fray.cluster.scheduling.inventory import HeldDevice
+from fray.cluster.scheduling.view import (
+    TaskKey,
+)
 from fray.cluster.types import JobStatus
 from fray.errors import DeathCause, DeathKind
-from fray.ids import AttemptId, JobId, WorkerId
+from fray.ids import AttemptId, JobId, Namespace, WorkerId
 
 HISTORY_MAX = 8
 """Ended attempts remembered per task; the counters go on."""
@@ -50,6 +54,21 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class PortMapping:
+    """A name that leads to the actors that a job serves at a port.
+
+    Attributes:
+        port_name: Which of the job's ports.
+        namespace: Where the name is.
+        actor_name: The name.
+    """
+
+    port_name: str
+    namespace: Namespace
+    actor_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as it is now.
 
@@ -65,6 +84,8 @@ class Job:
         started_at: When the first task ran; None before.
         ended_at: When it had ended and nothing of it was left; None before.
         error_message: Why it failed or was stopped.
+        mappings: Names that lead to its ports, while it has not ended.
+        launched: Counts the jobs that it has launched: their ids are made of it.
     """
 
     spec: JobSpec
@@ -78,6 +99,8 @@ class Job:
     started_at: float | None = None
     ended_at: float | None = None
     error_message: str = ""
+    mappings: tuple[PortMapping, ...] = ()
+    launched: int = 0
 
 
 class Hold(StrEnum):
@@ -180,10 +203,11 @@ class Group:
     Attributes:
         group_id: Unique; the submission's id.
         name: As its user named it.
-        job_ids: Its jobs, in order; those that are forgotten included.
+        job_ids: Its jobs, in order.
         same_region: Whether they share a region.
         same_zone: Whether they share a zone.
         admitted: Whether it has started; from then on members are restarted alone.
+        whole: Whether nothing of it starts while any of its tasks does not want a place.
     """
 
     group_id: str
@@ -192,6 +216,7 @@ class Group:
     same_region: bool = True
     same_zone: bool = False
     admitted: bool = False
+    whole: bool = False
 
 
 class Health(StrEnum):
@@ -220,10 +245,32 @@ class Cordon:
     Attributes:
         kind: Why.
         reason: For people.
+        until: When that changes by itself, in seconds since 1970: what is still on a draining host
+            is evicted then, and a quarantine is lifted. None for never.
     """
 
     kind: CordonKind
     reason: str
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostFault:
+    """A task that could not be started, or was failed, by its host's fault.
+
+    Attributes:
+        job_id: Whose.
+        at: When, in seconds since 1970.
+        message: Why.
+    """
+
+    job_id: JobId
+    at: float
+    message: str
+
+
+FAULTS_MAX = 16
+"""Jobs whose last fault of a host is remembered."""
 
 
 def _no_devices() -> Mapping[str, tuple[int, ...]]:
@@ -231,6 +278,10 @@ def _no_devices() -> Mapping[str, tuple[int, ...]]:
 
 
 def _nothing_held() -> Mapping[JobId, Holding]:
+    return {}
+
+
+def _nothing_kept() -> Mapping[str, Kept]:
     return {}
 
 
@@ -248,9 +299,14 @@ class Worker:
         used: What live attempts have of it.
         devices: What they have of each device, in thousandths.
         holdings: What each job has there; kept only where there are slots.
+        reserved: What reservations have there, by reservation.
+        drawn: What of that their jobs use.
         strays: Attempts that it still runs though it should not; nothing new comes meanwhile.
-        host_failures: Failures of tasks by the host's fault, in this life.
+        faults: Failures of tasks by the host's fault, in this life: the last one of each job.
+        held: Devices that something holds there whose attempt has ended.
         registered_at: In seconds since 1970.
+        gone_at: When it was given up, in seconds since 1970; None while it is there.
+        left: Whether it said itself that it goes.
     """
 
     spec: WorkerSpec
@@ -263,11 +319,17 @@ class Worker:
     used: Resources = field(default_factory=Resources)
     devices: Mapping[str, tuple[int, ...]] = field(default_factory=_no_devices)
     holdings: Mapping[JobId, Holding] = field(default_factory=_nothing_held)
+    reserved: Mapping[str, Kept] = field(default_factory=_nothing_kept)
+    drawn: Mapping[str, Kept] = field(default_factory=_nothing_kept)
     strays: tuple[AttemptId, ...] = ()
-    host_failures: int = 0
+    faults: tuple[HostFault, ...] = ()
+    held: tuple[HeldDevice, ...] = ()
+    gone_at: float | None = None
+    left: bool = False
 
 
 __all__ = [
+    "FAULTS_MAX",
     "HISTORY_MAX",
     "Cordon",
     "CordonKind",
@@ -276,7 +338,9 @@ __all__ = [
     "Group",
     "Health",
     "Hold",
+    "HostFault",
     "Job",
+    "PortMapping",
     "Tally",
     "Task",
     "Verdict",

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from fray.cluster.control import ClusterFacts
 from fray.cluster.controller.commands import SessionEnded
 from fray.cluster.controller.presence import Presence
+from fray.cluster.guard import caller
 
 if TYPE_CHECKING:
     from fray.cluster.controller.book import Book
+    from fray.cluster.controller.security import Security
     from fray.runtime.clock import Clock
 
 LOOK_S = 1.0
@@ -27,9 +29,11 @@ class Sessions:
         book: The ledger.
         clock: The process's clock.
         facts: What this cluster is.
+        security: Makes tokens.
     """
 
-    def __init__(self, book: Book, clock: Clock, facts: ClusterFacts) -> None:
+    def __init__(self, book: Book, clock: Clock, facts: ClusterFacts, security: Security) -> None:
+        self._security = security
         self._book = book
         self._clock = clock
         self._facts = facts
@@ -63,13 +67,14 @@ class Sessions:
 
     async def facts(self) -> ClusterFacts:
         """See `SessionsApi.facts`."""
-        return self._facts
+        return self._security.welcome(self._facts, caller())
 
-    async def renew(self, session_id: str, ttl_s: float) -> None:
+    async def renew(self, session_id: str, ttl_s: float) -> int:
         """See `SessionsApi.renew`."""
         self._until[session_id] = self._clock.monotonic() + ttl_s
         self._ttl_s[session_id] = ttl_s
         self._presence.note(session_id)
+        return self._security.revoked.version
 
     async def end(self, session_id: str) -> None:
         """See `SessionsApi.end`."""

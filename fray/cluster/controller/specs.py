@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from fray.cluster.priority import parse_priority
 from fray.cluster.resources import Resources
-from fray.cluster.scheduling.view import SliceMember
+from fray.cluster.scheduling.hosts import SliceMember
 from fray.cluster.types import JobRequest, ResourceConfig, TpuConfig
 from fray.ids import ActorId, JobId, Namespace, WorkerId
 
@@ -71,12 +72,16 @@ class ActorRole:
             budgets of its job are not used then.
         owner_attempt: Of a supervised one: the attempt in which its supervisor is, and with which
             it ends; "" where that is in a driver.
+        held: Whether a supervised one does not start before its supervisor says so.
+        name: Its exclusive name in the job's namespace; "" for none.
     """
 
     actor_id: ActorId
     owner_session: str = ""
     supervised: bool = False
     owner_attempt: str = ""
+    held: bool = False
+    name: str = ""
 
 
 class GangScope(StrEnum):
@@ -108,10 +113,17 @@ class JobSpec:
             actor's ``max_restarts``.
         max_retries_preemption: The same for preemption and lost or broken hosts.
         ports: Names of ports that each task gets.
+        queue_limit_s: How long it may wait until a first task runs; None for ever.
         parent: The job from which it was launched; None from a driver.
         detached: Whether it outlives its parent, and an actor its driver.
         actor: Of an actor's job; None of an ordinary one.
         hints: For the agent alone, such as how to isolate the process; the ledger reads none.
+        priority: See `fray.cluster.priority`; None takes that of the parent, else the default.
+        reservation: Whose resources it uses; "" finds one that suits by itself.
+        evictable: Whether it may be stopped to make room for others.
+        time_limit_s: How long an attempt may run, in seconds; None is for ever.
+        slice_host: Of an actor that has one host of a slice, which it takes together with the other
+            hosts' actors: which host, from 0; None of all others, and where slices are virtual.
     """
 
     job_id: JobId
@@ -126,10 +138,23 @@ class JobSpec:
     max_retries_failure: int = 0
     max_retries_preemption: int = 100
     ports: tuple[str, ...] = ()
+    queue_limit_s: float | None = None
     parent: JobId | None = None
     detached: bool = False
     actor: ActorRole | None = None
     hints: Mapping[str, str] = field(default_factory=_no_text)
+    priority: int | None = None
+    reservation: str = ""
+    evictable: bool = True
+    time_limit_s: float | None = None
+    slice_host: int | None = None
+
+    @property
+    def slice_hosts(self) -> int:
+        """How many tasks take a slice together, be they this job's or those of several."""
+        if self.slice_host is None or not isinstance(self.resources.device, TpuConfig):
+            return self.hosts_per_replica
+        return self.resources.device.vm_count()
 
     @property
     def kind(self) -> JobKind:
@@ -190,7 +215,7 @@ class WorkerSpec:
         slice: Its part in a TPU slice.
         oversubscribe: Whether amounts are not counted and accelerators are virtual there.
         slots: How many jobs may run there at once; None is any number.
-        labels: For people.
+        labels: What its operator says of it; jobs may ask for some.
     """
 
     worker_id: WorkerId
@@ -253,10 +278,15 @@ def job_spec(
         max_retries_failure=request.max_retries_failure,
         max_retries_preemption=request.max_retries_preemption,
         ports=tuple(sorted(request.ports)),
+        queue_limit_s=request.queue_limit_s,
         parent=parent,
         detached=request.detached,
         actor=actor,
         hints=dict(hints or {}),
+        priority=None if request.priority is None else parse_priority(request.priority),
+        reservation=request.reservation_id or "",
+        evictable=request.evictable,
+        time_limit_s=request.time_limit_s,
     )
 
 

@@ -10,7 +10,7 @@ hears of it, and starts anew from the journal if that fails.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fray.cluster.controller.attempt import Attempt
@@ -18,14 +18,25 @@ from fray.cluster.controller.commands import (
     ApplyPlan,
     Command,
     CordonWorker,
+    CreateReservation,
     EndActor,
+    EndOverdue,
+    ExpireReservations,
     ForgetJobs,
+    ForgetReservations,
+    ForgetUsers,
+    MapPort,
     MarkWorker,
     RegisterWorker,
+    ReleaseReservation,
     RemoveWorker,
+    RenewReservation,
     ReportAttempts,
     SessionEnded,
+    SetPolicy,
+    SetUser,
     StartActor,
+    StartTogether,
     StopActor,
     StopJob,
     SubmitJobs,
@@ -33,18 +44,22 @@ from fray.cluster.controller.commands import (
     WorkerLost,
 )
 from fray.cluster.controller.desired import Desired, Standing, desired
-from fray.cluster.controller.draft import Draft
+from fray.cluster.controller.draft import Draft, no_such_job
 from fray.cluster.controller.events import Event
-from fray.cluster.controller.records import Health, Job, Task, Worker
-from fray.cluster.controller.rules import actors, jobs, plans, workers
+from fray.cluster.controller.records import Health, Job, Task
+from fray.cluster.controller.rules import actors, jobs, plans, reservations, users, workers
 from fray.cluster.controller.rules.verdicts import stop_children
+from fray.cluster.controller.specs import GangScope, JobSpec
 from fray.cluster.controller.tables import Tables
-from fray.cluster.controller.units import host_of, waiting_units
+from fray.cluster.controller.units import replica_of, replicas_beside, waiting_units
+from fray.cluster.controller.views import Snapshot, Views
 from fray.cluster.scheduling.admission import check_feasible
-from fray.cluster.scheduling.view import ClusterView, Host
+from fray.cluster.scheduling.view import (
+    ClusterView,
+)
 from fray.cluster.types import JobInfo, TaskStatus
 from fray.errors import JobNotFoundError
-from fray.ids import ActorId, JobId, Namespace, WorkerId
+from fray.ids import ActorId, JobId, Namespace, ReservationId, WorkerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +69,17 @@ class Applied:
     Attributes:
         revision: Of the ledger after it.
         events: What has happened, in order.
-        changed: Whether anything is different now; if not, the journal need not have it.
+        touched: The ids of the hosts, jobs, gangs and so on that are different now.
     """
 
     revision: int
     events: tuple[Event, ...]
-    changed: bool
+    touched: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is different now; if not, the journal need not have it."""
+        return bool(self.touched)
 
 
 class Ledger:
@@ -71,7 +91,7 @@ class Ledger:
 
     def __init__(self, tables: Tables | None = None) -> None:
         self._tables = tables or Tables()
-        self._hosts: dict[WorkerId, tuple[Worker, Host]] = {}
+        self._views = Views(self._tables)
 
     @property
     def tables(self) -> Tables:
@@ -104,10 +124,11 @@ class Ledger:
         draft = Draft(self._tables, now)
         _RULES[type(command)](draft, command)
         stop_children(draft)
-        changed = draft.finish()
-        if changed:
+        touched = draft.finish()
+        if touched:
+            self._views.forget(draft)
             draft.commit()
-        return Applied(self._tables.revision, tuple(draft.events), changed)
+        return Applied(self._tables.revision, tuple(draft.events), touched)
 
     def check_feasible(self, command: SubmitJobs, *, elastic: bool = False) -> None:
         """Refuses a submission that no host of this cluster could ever run; changes nothing.
@@ -124,29 +145,79 @@ class Ledger:
         if command.submission_id in self._tables.submissions:
             return  # a repetition is answered, not judged again
         draft = Draft(self._tables, 0.0)
-        jobs.submit(draft, command)
+        jobs.submit(draft, replace(command, jobs=tuple(map(_let_go, command.jobs))))
         fresh = [spec.job_id for spec in command.jobs]
         groups = [command.submission_id] if command.group is not None else []
         units, _ = waiting_units(draft, fresh, groups)
-        check_feasible(units, self._host_views(), elastic=elastic)
+        views = self._views
+        check_feasible(units, views.hosts(), elastic=elastic, passed=views.feasible)
+
+    def check_reservable(self, command: CreateReservation) -> None:
+        """Refuses a reservation of which not even one replica could ever be here.
+
+        Args:
+            command: The reservation.
+
+        Raises:
+            InfeasibleError: No host could ever have it.
+            InvalidRequestError: It makes no sense.
+        """
+        if not self._tables.workers:
+            return  # nothing can be said yet
+        draft = Draft(self._tables, 0.0)
+        reservations.create(draft, command)
+        made = draft.reservations[command.reservation_id]
+        views = self._views
+        check_feasible([replica_of(made, 0)], views.hosts(), passed=views.feasible)
+
+    def replicas_beside(self, reservation_id: ReservationId) -> int:
+        """How many replicas of a reservation's run outside of what it keeps.
+
+        Args:
+            reservation_id: Which.
+        """
+        reservation = self._tables.reservations[reservation_id]
+        return replicas_beside(Draft(self._tables, 0.0), reservation)
+
+    def jobs_of_reservation(self, reservation_id: ReservationId) -> list[JobId]:
+        """The jobs that use a reservation and have not ended, by order of submission.
+
+        Args:
+            reservation_id: Which.
+        """
+        jobs = (j for j in self._tables.jobs.values() if j.spec.reservation == reservation_id)
+        lasting = [job for job in jobs if not job.status.finished()]
+        return [job.spec.job_id for job in sorted(lasting, key=lambda job: job.rank)]
 
     def view(self) -> ClusterView:
-        """The cluster as the scheduler sees it; costs hosts plus what waits, not all jobs."""
-        draft = Draft(self._tables, 0.0)
-        index = self._tables.indexes
-        units, held = waiting_units(draft, list(index.unplaced), list(index.starting))
-        return ClusterView(self._tables.revision, self._host_views(), tuple(units), held)
+        """The cluster as the scheduler sees it."""
+        return self._views.snapshot().view()
 
-    def _host_views(self) -> dict[WorkerId, Host]:
-        hosts: dict[WorkerId, Host] = {}
-        kept: dict[WorkerId, tuple[Worker, Host]] = {}
-        for worker_id, worker in self._tables.workers.items():
-            known = self._hosts.get(worker_id)
-            host = known[1] if known is not None and known[0] is worker else host_of(worker)
-            hosts[worker_id] = host
-            kept[worker_id] = worker, host
-        self._hosts = kept
-        return hosts
+    def snapshot(self) -> Snapshot:
+        """The cluster as it is, for a view; costs what has changed since the last `refresh`."""
+        return self._views.snapshot()
+
+    def refresh(self) -> Iterator[None]:
+        """Prepares for `snapshot`, in small steps: commands may be applied between two of them."""
+        return self._views.refresh()
+
+    def preview(self, command: SubmitJobs, now: float) -> Snapshot:
+        """The cluster as it would be after a submission; changes nothing.
+
+        Args:
+            command: The submission, of jobs without a group.
+            now: Seconds since 1970.
+
+        Raises:
+            InvalidRequestError: The submission makes no sense.
+            JobNotFoundError: Its parent does not exist.
+        """
+        draft = Draft(self._tables, now)
+        jobs.submit(draft, command)
+        fresh, held = waiting_units(draft, [spec.job_id for spec in command.jobs], [])
+        now_there = self.snapshot()
+        units, held = (*now_there.units, fresh), {**now_there.held, **held}
+        return replace(now_there, units=units, held=held)
 
     def desired(self, worker_id: WorkerId) -> Desired:
         """All that a host should run, and what of it should stop.
@@ -181,7 +252,7 @@ class Ledger:
         """
         job = self._tables.jobs.get(job_id)
         if job is None:
-            raise JobNotFoundError(f"there is no job {job_id}")
+            raise JobNotFoundError(no_such_job(job_id))
         return job
 
     def tasks(self, job_id: JobId) -> Sequence[Task]:
@@ -215,6 +286,15 @@ class Ledger:
         """
         return self._tables.indexes.by_actor.get(actor_id)
 
+    def job_of_name(self, namespace: Namespace, name: str) -> JobId | None:
+        """The job of the actor that has an exclusive name, or is to get it, and has not ended.
+
+        Args:
+            namespace: Where the name is.
+            name: The name.
+        """
+        return self._tables.indexes.by_name.get((namespace, name))
+
     def info(self, job_id: JobId) -> JobInfo:
         """A job as its user sees it.
 
@@ -244,17 +324,39 @@ class Ledger:
                 yield job.spec.job_id
 
 
+def _let_go(spec: JobSpec) -> JobSpec:
+    """A job as it is when its supervisor does not hold it any longer; of a slice, all hosts."""
+    if spec.slice_host is not None:
+        hosts = spec.slice_hosts
+        scope = GangScope.REPLICA if hosts > 1 else GangScope.TASK
+        spec = replace(spec, slice_host=None, hosts_per_replica=hosts, gang=scope)
+    if spec.actor is None or not spec.actor.held:
+        return spec
+    return replace(spec, actor=replace(spec.actor, held=False))
+
+
 _RULES: dict[type[Any], Callable[[Draft, Any], None]] = {
     ApplyPlan: plans.apply_plan,
     CordonWorker: workers.cordon,
+    CreateReservation: reservations.create,
     EndActor: actors.end_actor,
+    EndOverdue: jobs.end_overdue,
+    ExpireReservations: reservations.expire,
     ForgetJobs: jobs.forget,
+    ForgetReservations: reservations.forget,
+    ForgetUsers: users.forget,
+    MapPort: jobs.map_port,
     MarkWorker: workers.mark,
     RegisterWorker: workers.register,
+    ReleaseReservation: reservations.release,
     RemoveWorker: workers.remove,
+    RenewReservation: reservations.renew,
     ReportAttempts: workers.report,
     SessionEnded: jobs.session_ended,
+    SetPolicy: users.set_policy,
+    SetUser: users.set_user,
     StartActor: actors.start_actor,
+    StartTogether: actors.start_together,
     StopActor: actors.stop_actor,
     StopJob: jobs.stop_job,
     SubmitJobs: jobs.submit,
@@ -264,4 +366,4 @@ _RULES: dict[type[Any], Callable[[Draft, Any], None]] = {
 """What carries out each command; complete, as a test asserts."""
 
 
-__all__ = ["Applied", "Desired", "Ledger", "Standing"]
+__all__ = ["Applied", "Desired", "Ledger", "Snapshot", "Standing"]

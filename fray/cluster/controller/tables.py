@@ -9,9 +9,15 @@ from typing import TypeVar
 
 from fray.cluster.controller.attempt import Attempt
 from fray.cluster.controller.records import Gang, Group, Job, Task, Worker
-from fray.cluster.scheduling.view import TaskKey
+from fray.cluster.controller.reservation import Reservation
+from fray.cluster.scheduling.accounts import Standing
+from fray.cluster.scheduling.policy import DEFAULT_POLICY, Policy
+from fray.cluster.scheduling.view import (
+    Claim,
+    TaskKey,
+)
 from fray.cluster.types import JobStatus
-from fray.ids import ActorId, AttemptId, JobId, WorkerId
+from fray.ids import ActorId, AttemptId, JobId, Namespace, ReservationId, WorkerId
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -33,6 +39,13 @@ def _drop(index: Ids[K, V], key: K, value: V) -> None:
             del index[key]
 
 
+def _hold(index: dict[K, JobId], key: K, job_id: JobId, *, lives: bool) -> None:
+    if lives:
+        index[key] = job_id
+    elif index.get(key) == job_id:
+        del index[key]
+
+
 @dataclass(slots=True)
 class Indexes:
     """What can be found without a search; derived from the tables, never stored.
@@ -43,7 +56,12 @@ class Indexes:
         children: Jobs that end with their parent, by parent, while they have not.
         by_session: Jobs of actors that end with their driver, by session, while they have not.
         by_actor: The job of each actor that has not ended.
+        by_name: The job of the actor that has an exclusive name (namespace, name) or is to get it,
+            while it has not ended.
         starting: Groups that have not been admitted.
+        mapped: Jobs by the names that lead to their ports (namespace, name), while they live.
+        queued: Until when jobs may wait to run, where there is a limit.
+        drawing: Live attempts that use a reservation, by reservation.
     """
 
     on_worker: Ids[WorkerId, AttemptId] = field(
@@ -53,7 +71,15 @@ class Indexes:
     children: Ids[JobId, JobId] = field(default_factory=dict[JobId, dict[JobId, None]])
     by_session: Ids[str, JobId] = field(default_factory=dict[str, dict[JobId, None]])
     by_actor: dict[ActorId, JobId] = field(default_factory=dict[ActorId, JobId])
+    by_name: dict[tuple[Namespace, str], JobId] = field(
+        default_factory=dict[tuple[Namespace, str], JobId]
+    )
     starting: dict[str, None] = field(default_factory=dict[str, None])
+    mapped: Ids[tuple[Namespace, str], JobId] = field(
+        default_factory=dict[tuple[Namespace, str], dict[JobId, None]]
+    )
+    queued: dict[JobId, float] = field(default_factory=dict[JobId, float])
+    drawing: Ids[str, AttemptId] = field(default_factory=dict[str, dict[AttemptId, None]])
 
     def note_attempt(self, attempt: Attempt, *, there: bool) -> None:
         """Follows an attempt that comes or goes.
@@ -62,7 +88,10 @@ class Indexes:
             attempt: Which.
             there: Whether it is live.
         """
-        (_put if there else _drop)(self.on_worker, attempt.worker_id, attempt.attempt_id)
+        change = _put if there else _drop
+        change(self.on_worker, attempt.worker_id, attempt.attempt_id)
+        if attempt.reservation:
+            change(self.drawing, attempt.reservation, attempt.attempt_id)
 
     def note_task(self, task: Task, *, there: bool) -> None:
         """Follows a task.
@@ -85,14 +114,21 @@ class Indexes:
         change = _put if lives else _drop
         if spec.parent is not None and not spec.detached:
             change(self.children, spec.parent, spec.job_id)
+        for mapping in job.mappings:
+            change(self.mapped, (mapping.namespace, mapping.actor_name), spec.job_id)
+        waits = lives and job.started_at is None and job.verdict is None
+        if waits and spec.queue_limit_s is not None:
+            self.queued[spec.job_id] = job.submitted_at + spec.queue_limit_s
+        else:
+            self.queued.pop(spec.job_id, None)
         if spec.actor is None:
             return
         if spec.actor.owner_session and not spec.detached:
             change(self.by_session, spec.actor.owner_session, spec.job_id)
-        if lives:
-            self.by_actor[spec.actor.actor_id] = spec.job_id
-        elif self.by_actor.get(spec.actor.actor_id) == spec.job_id:
-            del self.by_actor[spec.actor.actor_id]
+        _hold(self.by_actor, spec.actor.actor_id, spec.job_id, lives=lives)
+        if spec.actor.name:
+            name = (spec.namespace, spec.actor.name)
+            _hold(self.by_name, name, spec.job_id, lives=lives)
 
     def note_group(self, group: Group, *, there: bool) -> None:
         """Follows a group.
@@ -121,6 +157,10 @@ class Tables:
         gangs: Gangs by id.
         groups: Groups by id.
         submissions: The jobs of each submission, by its id.
+        users: How users stand, by name.
+        reservations: Reservations by id.
+        claims: Places that are being freed for somebody, by unit.
+        policy: How places are given.
         indexes: Derived from the above.
     """
 
@@ -133,7 +173,22 @@ class Tables:
     gangs: dict[str, Gang] = field(default_factory=dict[str, Gang])
     groups: dict[str, Group] = field(default_factory=dict[str, Group])
     submissions: dict[str, tuple[JobId, ...]] = field(default_factory=dict[str, tuple[JobId, ...]])
+    users: dict[str, Standing] = field(default_factory=dict[str, Standing])
+    reservations: dict[ReservationId, Reservation] = field(
+        default_factory=dict[ReservationId, Reservation]
+    )
+    claims: dict[str, Claim] = field(default_factory=dict[str, Claim])
+    policy: Policy = DEFAULT_POLICY
     indexes: Indexes = field(default_factory=Indexes, compare=False)
+
+    def reservations_of_jobs(self) -> set[str]:
+        """The reservations that jobs name which have not ended."""
+        return {job.spec.reservation for job in self.jobs.values() if not job.status.finished()}
+
+    def owners(self) -> set[str]:
+        """Who has a job or a reservation that is remembered, ended or not."""
+        of_jobs = {job.spec.user for job in self.jobs.values()}
+        return of_jobs | {each.user for each in self.reservations.values()}
 
     def reindex(self) -> None:
         """Derives the indexes anew, after the tables were filled from elsewhere."""

@@ -4,16 +4,43 @@ The ledger builds a unit anew when an assignment for it arrives, by the same rul
 stale plan is recognised by what it places and not by its age.
 """
 
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 from fray.cluster.accelerators import canonical_gpu, tpu_topology
+from fray.cluster.constraints import Constraint, Operator, parse_constraint
 from fray.cluster.controller.draft import Draft
 from fray.cluster.controller.records import CordonKind, Gang, Group, Health, Hold, Job, Task, Worker
+from fray.cluster.controller.reservation import Reservation
+from fray.cluster.controller.slicegangs import slice_of
 from fray.cluster.controller.specs import GangScope, JobKind, JobSpec
 from fray.cluster.devices import GpuConfig, ResourceConfig, TpuConfig
+from fray.cluster.priority import DEFAULT_PRIORITY
 from fray.cluster.resources import MILLI, Resources, parse_bytes
-from fray.cluster.scheduling.view import Block, Domain, Host, Place, Shape, Unit, Waiting
-from fray.ids import JobId
+from fray.cluster.scheduling.hosts import Domain, Host, Place
+from fray.cluster.scheduling.keeping import rest_of
+from fray.cluster.scheduling.view import (
+    RESERVATION,
+    Block,
+    Shape,
+    TaskKey,
+    Unit,
+    Waiting,
+)
+from fray.cluster.types import JobStatus
+from fray.ids import JobId, ReservationId
+from fray.wording import and_others
+
+SHAPES_MAX = 4096
+"""Shapes that are remembered, so that equal ones are one object and quickly found equal."""
+
+_SHAPES: dict[Shape, Shape] = {}
+
+SPECS_MAX = 16_384
+"""Jobs of which the shape is remembered: it is asked for with each of their tasks."""
+
+_SHAPES_OF: dict[JobId, tuple[JobSpec, Shape]] = {}
 
 
 def shape_of(spec: JobSpec) -> Shape:
@@ -22,17 +49,117 @@ def shape_of(spec: JobSpec) -> Shape:
     Args:
         spec: The job; its resources are valid.
     """
-    config = spec.resources
-    device = config.device
-    tpu_type = device.variant if isinstance(device, TpuConfig) else ""
-    return Shape(
-        need=needs_of(config, spec.hosts_per_replica),
-        tpu_type=tpu_type,
-        hosts=spec.hosts_per_replica,
-        regions=tuple(config.regions or ()),
-        preemptible=config.preemptible,
+    known = _SHAPES_OF.get(spec.job_id)
+    if known is not None and known[0] is spec:
+        return known[1]
+    if len(_SHAPES_OF) >= SPECS_MAX:
+        _SHAPES_OF.clear()
+    shape = _shape_of(spec)
+    _SHAPES_OF[spec.job_id] = spec, shape
+    return shape
+
+
+def _shape_of(spec: JobSpec) -> Shape:
+    shape = _shape(
+        spec.resources,
+        spec.slice_hosts,
         takes_slot=spec.kind is JobKind.JOB,
+        reservation=spec.reservation,
+        evictable=spec.evictable,
+        time_limit_s=spec.time_limit_s,
     )
+    return _known(shape)
+
+
+def _known(shape: Shape) -> Shape:
+    if len(_SHAPES) >= SHAPES_MAX:
+        _SHAPES.clear()
+    return _SHAPES.setdefault(shape, shape)
+
+
+def _shape(config: ResourceConfig, hosts: int, **values: Any) -> Shape:
+    device = config.device
+    tpu = device if isinstance(device, TpuConfig) else None
+    wanted = (Constraint(k, Operator.IN, (v,)) for k, v in sorted(config.labels.items()))
+    liked = ((parse_constraint(text), w) for text, w in sorted(config.preferences.items()))
+    values.setdefault("preemptible", config.preemptible)
+    return Shape(
+        need=needs_of(config, hosts),
+        tpu_type=tpu.variant if tpu is not None else "",
+        topology=(tpu.topology if tpu is not None else None) or "",
+        hosts=hosts,
+        regions=tuple(config.regions or ()),
+        zones=tuple(config.zones or ()),
+        constraints=(*wanted, *(parse_constraint(text) for text in config.constraints)),
+        preferences=tuple(liked),
+        **values,
+    )
+
+
+def shape_of_reservation(reservation: Reservation) -> Shape:
+    """What each host of a replica of a reservation must have.
+
+    Args:
+        reservation: Which.
+    """
+    least = reservation.minimum
+    shape = _shape(
+        least,
+        reservation.hosts_per_replica,
+        preemptible=least.preemptible and reservation.preemptible,
+        takes_slot=False,
+        evictable=False,
+    )
+    return _known(shape)
+
+
+def replica_of(reservation: Reservation, number: int) -> Unit:
+    """One replica of a reservation, as something that waits for a place.
+
+    Args:
+        reservation: Which.
+        number: Tells several that wait apart.
+    """
+    shape, name = shape_of_reservation(reservation), JobId(reservation.reservation_id)
+    keys = (TaskKey(name, number * shape.hosts + host) for host in range(shape.hosts))
+    block = Block(tuple(Waiting(key, 0) for key in keys), shape)
+    return Unit(
+        unit_id=f"{RESERVATION}{name}/{number}",
+        blocks=(block,),
+        submitted_at=reservation.created_at,
+        rank=reservation.rank,
+        user=reservation.user,
+        priority=reservation.priority,
+    )
+
+
+def replicas_beside(draft: Draft, reservation: Reservation) -> int:
+    """How many replicas of a reservation's run outside of its places.
+
+    Args:
+        draft: Where.
+        reservation: Which.
+    """
+    units: dict[str, None] = {}
+    for attempt in draft.drawing(reservation.reservation_id):
+        if not attempt.guaranteed:
+            job = draft.jobs[attempt.job_id]
+            gang = job.spec.gang_of(attempt.task_index) or slice_of(draft, job)
+            units[gang or attempt.attempt_id] = None
+    return len(units)
+
+
+def missing_replicas(draft: Draft, reservation: Reservation) -> int:
+    """How many replicas a reservation lacks of its minimum.
+
+    Args:
+        draft: Where.
+        reservation: Which.
+    """
+    if not reservation.is_open:
+        return 0
+    has = len(reservation.places) + replicas_beside(draft, reservation)
+    return max(reservation.minimum.replicas - has, 0)
 
 
 def needs_of(config: ResourceConfig, hosts_per_replica: int = 1) -> Resources:
@@ -95,6 +222,9 @@ def host_of(worker: Worker) -> Host:
         holdings=worker.holdings,
         closed=closed(worker),
         leaving=draining or worker.health is Health.LOST,
+        labels=spec.labels,
+        reserved=rest_of(worker.reserved, worker.drawn),
+        held=worker.held,
     )
 
 
@@ -137,6 +267,12 @@ def unit_named(draft: Draft, unit_id: str) -> Unit | None:
         unit_id: As a view had it.
     """
     kind, _, name = unit_id.partition(":")
+    if kind == "reservation":
+        owner, _, number = name.rpartition("/")
+        reservation = draft.reservations.get(ReservationId(owner))
+        if reservation is None or not reservation.is_open:
+            return None
+        return replica_of(reservation, int(number)) if number.isdecimal() else None
     if kind == "group":
         group = draft.groups.get(name)
         return _group_unit(draft, group) if group is not None and not group.admitted else None
@@ -151,16 +287,41 @@ def unit_named(draft: Draft, unit_id: str) -> Unit | None:
     if kind == "gang":
         gang = draft.gangs.get(name)
         return _gang_unit(draft, job, gang, shape_of(job.spec), within) if gang else None
-    alone = kind == "task" and job.spec.gang is GangScope.TASK
+    alone = kind == "task" and job.spec.gang is GangScope.TASK and job.spec.slice_host is None
     if not alone or not index.isdecimal() or int(index) >= job.spec.num_tasks:
         return None
     task = draft.task(job.spec.job_id, int(index))
     return _task_unit(job, task, shape_of(job.spec), within) if _wants_place(job, task) else None
 
 
+def priority_of(job: Job) -> int:
+    """How important a job is.
+
+    Args:
+        job: Which.
+    """
+    return DEFAULT_PRIORITY if job.spec.priority is None else job.spec.priority
+
+
 def _wants_place(job: Job, task: Task) -> bool:
     wanted = task.hold is None and not task.status.finished()
     return job.verdict is None and task.live is None and wanted
+
+
+def lone_unit(draft: Draft, job: Job, index: int) -> Unit | None:
+    """A task that waits for a place on its own; None where it does not.
+
+    Args:
+        draft: Where.
+        job: Its job, whose tasks form no gangs and which is in no group.
+        index: Which task.
+    """
+    task = draft.tasks.get(TaskKey(job.spec.job_id, index))
+    if task is None or task.status is not JobStatus.PENDING or not _wants_place(job, task):
+        return None
+    if job.spec.slice_host is not None:
+        return None
+    return _task_unit(job, task, shape_of(job.spec), None)
 
 
 def _job_units(
@@ -173,7 +334,10 @@ def _job_units(
         if not gang_id:
             task = draft.task(job.spec.job_id, index)
             if _wants_place(job, task):
-                yield _task_unit(job, task, shape, within)
+                if job.spec.slice_host is None:
+                    yield _task_unit(job, task, shape, within)
+                else:
+                    held[job.spec.job_id] = "waits for the other hosts of its slice"
             elif task.hold is not None:
                 held[job.spec.job_id] = _HELD[task.hold]
         elif gang_id not in gangs:
@@ -195,8 +359,10 @@ def _still_there(draft: Draft, gang: Gang) -> str:
     """Why a gang whose members want a place may not have one."""
     live = [draft.task(gang.job_id, gang.first + i).live for i in range(gang.size)]
     names = [attempt_id for attempt_id in live if attempt_id is not None]
-    where = f"{names[0]} on {draft.attempts[names[0]].worker_id}" if names else "nobody"
-    return f"waits until all of its gang are gone: {where} and {max(len(names) - 1, 0)} others"
+    if not names:
+        return "waits until all of its gang are gone"
+    where = f"{names[0]} on {draft.attempts[names[0]].worker_id}"
+    return f"waits until all of its gang are gone: {and_others(where, len(names) - 1)}"
 
 
 def _task_unit(job: Job, task: Task, shape: Shape, within: Place | None) -> Unit:
@@ -208,6 +374,8 @@ def _task_unit(job: Job, task: Task, shape: Shape, within: Place | None) -> Unit
         ready_at=task.ready_at,
         within=within,
         avoid=task.avoid,
+        user=job.spec.user,
+        priority=priority_of(job),
     )
 
 
@@ -226,6 +394,8 @@ def _gang_unit(
         domain=_gang_domain(job.spec),
         within=within,
         avoid=tuple(dict.fromkeys(w for task in tasks for w in task.avoid)),
+        user=job.spec.user,
+        priority=priority_of(job),
     )
 
 
@@ -235,20 +405,32 @@ def _group_unit(draft: Draft, group: Group) -> Unit | None:
     if group.same_zone:
         domain = Domain.ZONE
     jobs = [draft.jobs[job_id] for job_id in group.job_ids if draft.jobs.get(job_id)]
-    jobs = [job for job in jobs if job.verdict is None and not job.status.finished()]
-    for job in jobs:
-        shape = shape_of(job.spec)
-        blocks += _blocks([t for t in draft.tasks_of(job) if _wants_place(job, t)], shape)
-        domain = max(domain, _gang_domain(job.spec))
-    if not blocks:
+    waiting = [[task for task in draft.tasks_of(job) if _wants_place(job, task)] for job in jobs]
+    if group.whole and sum(map(len, waiting)) < sum(job.spec.num_tasks for job in jobs):
         return None
+    part: list[Task] = []  # of a slice whose hosts are jobs of their own
+    for job, tasks in zip(jobs, waiting, strict=True):
+        part += tasks
+        if job.spec.slice_host is None or len(part) == job.spec.slice_hosts:
+            blocks += _blocks(part, shape_of(job.spec))
+            part = []
+        if tasks:
+            domain = max(domain, _gang_domain(job.spec))
+    if part or not blocks:
+        return None
+    tasks = list(itertools.chain(*waiting))
+    first = draft.jobs[tasks[0].job_id]
     return Unit(
         unit_id=f"group:{group.group_id}",
         blocks=tuple(blocks),
-        submitted_at=jobs[0].submitted_at,
-        rank=jobs[0].rank,
+        submitted_at=first.submitted_at,
+        rank=first.rank,
+        ready_at=max(task.ready_at for task in tasks),
         domain=domain,
         together=True,
+        avoid=tuple(dict.fromkeys(w for task in tasks for w in task.avoid)),
+        user=jobs[0].spec.user,
+        priority=max(priority_of(job) for job in jobs),
     )
 
 
@@ -279,4 +461,16 @@ def _place_of(draft: Draft, group: Group) -> Place | None:
     return None
 
 
-__all__ = ["closed", "host_of", "needs_of", "shape_of", "unit_named", "waiting_units"]
+__all__ = [
+    "closed",
+    "host_of",
+    "missing_replicas",
+    "needs_of",
+    "priority_of",
+    "replica_of",
+    "replicas_beside",
+    "shape_of",
+    "shape_of_reservation",
+    "unit_named",
+    "waiting_units",
+]

@@ -10,8 +10,11 @@
     attempts.py  how attempts begin, are observed and come to an end
     actors.py    actors that a supervisor starts again
     jobs.py      submitting, stopping and forgetting jobs
+    repeats.py   submissions that come again
     workers.py   hosts that come, report, fall silent and go
-    plans.py     taking the planner's assignments
+    plans.py     carrying out the planner's decisions
+    reservations.py  what is kept for jobs to come
+    users.py     what users have used, and may use
 
 They validate before they write, although a draft that fails is dropped anyway.
 """

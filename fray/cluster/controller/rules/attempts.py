@@ -10,11 +10,12 @@ from fray.cluster.controller.attempt import LIVE, Attempt, AttemptState
 from fray.cluster.controller.commands import ObservedAttempt
 from fray.cluster.controller.draft import Draft
 from fray.cluster.controller.events import AttemptChanged, JobChanged
-from fray.cluster.controller.records import Job, Task, Worker
-from fray.cluster.controller.rules import endings
+from fray.cluster.controller.records import FAULTS_MAX, HostFault, Job, Task, Worker
+from fray.cluster.controller.rules import endings, reservations
+from fray.cluster.controller.rules.users import charge_user
 from fray.cluster.controller.specs import JobKind
+from fray.cluster.scheduling.hosts import Holding
 from fray.cluster.scheduling.inventory import Allocation, charge
-from fray.cluster.scheduling.view import Holding
 from fray.cluster.types import JobStatus
 from fray.errors import DeathCause, DeathKind
 from fray.ids import AttemptId, WorkerId
@@ -23,6 +24,9 @@ _A = AttemptState
 
 ENDED = tuple(state for state in AttemptState if state not in LIVE)
 """The states from which nothing leads on."""
+
+CHECKPOINT_S = 5.0
+"""Checkpoints that follow each other faster are one: each is a write to the journal."""
 
 OBSERVED: dict[AttemptState, tuple[AttemptState, ...]] = {
     _A.ASSIGNED: (_A.BUILDING, _A.RUNNING, *ENDED),
@@ -35,7 +39,14 @@ _KINDS = {_A.STOPPED: DeathKind.STOPPED, _A.PREEMPTED: DeathKind.PREEMPTED}
 """What an attempt died of that was told to stop, by how it counts."""
 
 
-def start(draft: Draft, task: Task, worker_id: WorkerId, allocation: Allocation) -> None:
+def start(
+    draft: Draft,
+    task: Task,
+    worker_id: WorkerId,
+    allocation: Allocation,
+    *,
+    guaranteed: bool = False,
+) -> None:
     """Begins a task's next attempt.
 
     Args:
@@ -43,6 +54,7 @@ def start(draft: Draft, task: Task, worker_id: WorkerId, allocation: Allocation)
         task: A task without a live attempt.
         worker_id: Its host.
         allocation: What it has of that.
+        guaranteed: Whether that is what its reservation has there.
     """
     job, worker = draft.jobs[task.job_id], draft.workers[worker_id]
     gang = draft.gangs.get(job.spec.gang_of(task.index))
@@ -58,6 +70,8 @@ def start(draft: Draft, task: Task, worker_id: WorkerId, allocation: Allocation)
         allocation=allocation,
         state=_A.ASSIGNED,
         assigned_at=draft.now,
+        reservation=job.spec.reservation,
+        guaranteed=guaranteed,
     )
     draft.attempts[attempt.attempt_id] = attempt
     draft.put_task(replace(task, attempts=task.attempts + 1, live=attempt.attempt_id))
@@ -67,6 +81,8 @@ def start(draft: Draft, task: Task, worker_id: WorkerId, allocation: Allocation)
         used=worker.used + allocation.resources,
         devices=charge(worker.devices, worker.spec.capacity, allocation, 1),
     )
+    reservations.draw(draft, attempt, 1)
+    charge_user(draft, job.spec.user, allocation.resources, 1)
     draft.emit(AttemptChanged(attempt.attempt_id, worker_id, attempt.state))
 
 
@@ -80,6 +96,8 @@ def observe(draft: Draft, attempt: Attempt, seen: ObservedAttempt) -> None:
     """
     follows = seen.state in OBSERVED[attempt.state]
     if follows and seen.state in ENDED:
+        if seen.ran_s is not None:  # so fast, perhaps, that it was never told to run
+            _running(draft, attempt, max(draft.now - seen.ran_s, attempt.assigned_at))
         cause = seen.cause or DeathCause(host=attempt.worker_id)
         end(draft, attempt, seen.state, cause, host_fault=seen.host_fault)
         return
@@ -92,6 +110,9 @@ def observe(draft: Draft, attempt: Attempt, seen: ObservedAttempt) -> None:
         address=seen.address or attempt.address,
         blocked=seen.blocked,
     )
+    if seen.checkpoints != attempt.checkpoints and draft.now >= attempt.saved_at + CHECKPOINT_S:
+        saved_at = draft.now if seen.checkpoints else attempt.saved_at  # none yet: a new agent
+        changed = replace(changed, checkpoints=seen.checkpoints, saved_at=saved_at)
     if changed == attempt:
         return
     draft.attempts[attempt.attempt_id] = changed
@@ -101,15 +122,15 @@ def observe(draft: Draft, attempt: Attempt, seen: ObservedAttempt) -> None:
     if changed.state is not attempt.state:
         draft.emit(AttemptChanged(changed.attempt_id, changed.worker_id, changed.state))
         if changed.state is _A.RUNNING:
-            _running(draft, changed)
+            _running(draft, changed, draft.now)
 
 
-def _running(draft: Draft, attempt: Attempt) -> None:
+def _running(draft: Draft, attempt: Attempt, since: float) -> None:
     task, job = draft.tasks[attempt.key], draft.jobs[attempt.job_id]
     draft.put_task(replace(task, status=JobStatus.RUNNING))
     if job.status is JobStatus.PENDING:
         draft.jobs[attempt.job_id] = replace(
-            draft.jobs[attempt.job_id], status=JobStatus.RUNNING, started_at=draft.now
+            draft.jobs[attempt.job_id], status=JobStatus.RUNNING, started_at=since
         )
         draft.emit(JobChanged(attempt.job_id, JobStatus.RUNNING))
 
@@ -143,11 +164,24 @@ def end(
         generation=worker.generation + 1,
         used=worker.used - attempt.allocation.resources,
         devices=charge(worker.devices, worker.spec.capacity, attempt.allocation, -1),
-        host_failures=worker.host_failures + (ended is _A.FAILED and host_fault),
+        faults=_faults(draft, worker, job, cause)
+        if ended is _A.FAILED and host_fault
+        else worker.faults,
     )
+    reservations.draw(draft, attempt, -1)
+    charge_user(draft, job.spec.user, attempt.allocation.resources, -1)
     told = None if ended is _A.SUCCEEDED else cause
     draft.emit(AttemptChanged(attempt.attempt_id, attempt.worker_id, ended, told))
     endings.attempt_ended(draft, attempt, ended, cause, host_fault=host_fault)
+    if attempt.reservation:
+        reservations.trim(draft, attempt.reservation)
+
+
+def _faults(draft: Draft, worker: Worker, job: Job, cause: DeathCause) -> tuple[HostFault, ...]:
+    """What a host has failed at, with one more."""
+    job_id = job.spec.job_id
+    fault = HostFault(job_id, draft.now, cause.message)
+    return (*(each for each in worker.faults if each.job_id != job_id), fault)[-FAULTS_MAX:]
 
 
 def _hold(worker: Worker, job: Job, *, live: int = 0, blocked: int = 0) -> Worker:

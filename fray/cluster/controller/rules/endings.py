@@ -6,7 +6,7 @@ from fray.cluster.controller.attempt import Attempt, AttemptState, EndedAttempt,
 from fray.cluster.controller.draft import Draft
 from fray.cluster.controller.records import HISTORY_MAX, Hold, Job, Task
 from fray.cluster.controller.rules import gangs
-from fray.cluster.controller.rules.budgets import overspent, retry_at
+from fray.cluster.controller.rules.budgets import overspent, retry_at, unbuildable
 from fray.cluster.controller.rules.verdicts import condemn, settle
 from fray.cluster.types import JobStatus
 from fray.errors import DeathCause
@@ -155,7 +155,9 @@ def _charge_task(
         task = replace(task, preemptions=task.preemptions + 1)
     else:
         task = replace(task, failures=task.failures + 1)
-    message = overspent(job, f"task {task.index}", task.failures, task.preemptions, innocent)
+    who = f"task {task.index}"
+    message = overspent(job, who, task.failures, task.preemptions, innocent)
+    message = message or unbuildable(who, task, cause, innocent)
     if message:
         draft.put_task(replace(task, status=JobStatus.FAILED))
         condemn(draft, task.job_id, JobStatus.FAILED, f"{message}: {cause}")

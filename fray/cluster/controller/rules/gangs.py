@@ -13,7 +13,7 @@ from fray.cluster.controller.commands import STOP_GRACE_S
 from fray.cluster.controller.draft import Draft
 from fray.cluster.controller.events import GangRestarting
 from fray.cluster.controller.records import Fall, Gang, Task
-from fray.cluster.controller.rules.budgets import overspent, retry_at
+from fray.cluster.controller.rules.budgets import overspent, retry_at, unbuildable
 from fray.cluster.controller.rules.stopping import stop
 from fray.cluster.controller.rules.verdicts import condemn
 from fray.cluster.types import JobStatus
@@ -83,6 +83,8 @@ def judge(draft: Draft, gang: Gang) -> None:
     culprit = members[0].index if fall.first is None else fall.first
     who = f"task {culprit}" if fall.first is not None and not fall.preempted else "its gang"
     message = overspent(job, who, gang.failures, gang.preemptions, fall.preempted)
+    for member in members:
+        message = message or unbuildable(who, member, fall.cause, fall.host_fault)
     if message:
         draft.gangs[gang.gang_id] = gang
         task = draft.task(gang.job_id, culprit)
@@ -98,7 +100,9 @@ def judge(draft: Draft, gang: Gang) -> None:
     draft.emit(GangRestarting(gang.gang_id, gang.epoch, fall.cause))
 
 
-def evict(draft: Draft, attempt: Attempt, cause: DeathCause, grace_s: float) -> None:
+def evict(
+    draft: Draft, attempt: Attempt, cause: DeathCause, grace_s: float, unit_id: str = ""
+) -> None:
     """Takes an attempt's place away; its whole gang goes with it.
 
     Args:
@@ -106,6 +110,7 @@ def evict(draft: Draft, attempt: Attempt, cause: DeathCause, grace_s: float) -> 
         attempt: Which.
         cause: Why, for people.
         grace_s: From the notice to the kill, in seconds.
+        unit_id: For whom, if for somebody.
     """
     job = draft.jobs[attempt.job_id]
     gang = draft.gangs.get(job.spec.gang_of(attempt.task_index))
@@ -114,7 +119,8 @@ def evict(draft: Draft, attempt: Attempt, cause: DeathCause, grace_s: float) -> 
     for index in job.spec.members(attempt.task_index):
         live = draft.task(attempt.job_id, index).live
         if live is not None:
-            stop(draft, draft.attempts[live], StopKind.PREEMPT, cause.message, grace_s)
+            attempt, kind = draft.attempts[live], StopKind.PREEMPT
+            stop(draft, attempt, kind, cause.message, grace_s, unit_id)
 
 
 __all__ = ["evict", "judge", "member_down"]

@@ -15,7 +15,14 @@ _OVERRIDES: dict[StopKind, tuple[StopKind, ...]] = {
 """By the account on which an attempt is to stop: the accounts that it replaces."""
 
 
-def stop(draft: Draft, attempt: Attempt, kind: StopKind, reason: str, grace_s: float) -> None:
+def stop(
+    draft: Draft,
+    attempt: Attempt,
+    kind: StopKind,
+    reason: str,
+    grace_s: float,
+    unit_id: str = "",
+) -> None:
     """Orders the end of a live attempt; its agent carries it out.
 
     An attempt that is being stopped already only changes the account on which it is, where the
@@ -27,8 +34,9 @@ def stop(draft: Draft, attempt: Attempt, kind: StopKind, reason: str, grace_s: f
         kind: On whose account.
         reason: For its log.
         grace_s: From the notice to the kill, in seconds; at least 0.
+        unit_id: For whom it is preempted.
     """
-    order = Stop(kind, reason, grace_s)
+    order = Stop(kind, reason, grace_s, unit_id)
     old = attempt.stop
     if old is not None:
         heavier = order if old.kind in _OVERRIDES[kind] else old

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from fray.cluster.accelerators import tpu_topology
+from fray.cluster.constraints import check_labels
 from fray.cluster.controller.attempt import LIVE, AttemptState
 from fray.cluster.controller.commands import (
     CordonWorker,
@@ -18,11 +19,14 @@ from fray.cluster.controller.events import StrayFound, WorkerChanged, WorkerRemo
 from fray.cluster.controller.records import Cordon, CordonKind, Health, Worker
 from fray.cluster.controller.rules.attempts import end, observe
 from fray.cluster.controller.rules.gangs import evict
+from fray.cluster.controller.rules.reservations import drop_host
 from fray.cluster.controller.specs import WorkerSpec
 from fray.cluster.controller.units import closed
 from fray.cluster.resources import MILLI
+from fray.cluster.scheduling.inventory import HeldDevice
 from fray.errors import DeathCause, DeathKind, InvalidRequestError
 from fray.ids import AttemptId, WorkerId
+from fray.wording import and_others
 
 
 def register(draft: Draft, command: RegisterWorker) -> None:
@@ -34,7 +38,7 @@ def register(draft: Draft, command: RegisterWorker) -> None:
 
     Raises:
         InvalidRequestError: The description makes no sense, changes what a live host has, or
-            this life of the host was given up.
+            this life of the host was given up; or another host of that name is there.
     """
     spec = command.spec
     _check(spec, command.boot_id)
@@ -47,7 +51,9 @@ def register(draft: Draft, command: RegisterWorker) -> None:
         health = {"health": Health.HEALTHY, "health_reason": ""}
         _put(draft, replace(known, spec=spec, **health))
         return
+    _refuse_another(known, command)
     cause = _lost(spec.worker_id, f"host {spec.worker_id} has been started anew")
+    drop_host(draft, spec.worker_id)
     _end_all(draft, spec.worker_id, cause, AttemptState.WORKER_LOST)
     known = draft.workers[spec.worker_id]
     # A quarantine is for one life; who drains a host wants it gone, whatever it does meanwhile.
@@ -55,6 +61,17 @@ def register(draft: Draft, command: RegisterWorker) -> None:
     cordon = known.cordon if draining else None
     fresh = Worker(spec, command.boot_id, draft.now, cordon=cordon)
     _put(draft, replace(fresh, generation=known.generation + 1))
+
+
+def _refuse_another(known: Worker, command: RegisterWorker) -> None:
+    """Keeps a host of the same name from taking the place of one that may still run tasks."""
+    if known.health is Health.LOST or known.boot_id in command.earlier:
+        return
+    raise InvalidRequestError(
+        f"host {known.spec.worker_id} is already here, at {known.spec.address}; give this one "
+        "another --name (or, if it is that host and has lost its folder, start it again once the "
+        "cluster has given that one up)"
+    )
 
 
 def _refuse_changes(known: Worker, spec: WorkerSpec) -> None:
@@ -85,6 +102,7 @@ def _check(spec: WorkerSpec, boot_id: str) -> None:
         raise InvalidRequestError(f"worker {spec.worker_id} must have chips, not {has.tpus}")
     if spec.slots is not None and spec.slots < 1:
         raise InvalidRequestError(f"worker {spec.worker_id} must have a slot, not {spec.slots}")
+    check_labels(spec.labels)
     if spec.slice is not None:
         size = tpu_topology(spec.slice.tpu_type).vm_count
         if spec.slice.size != size or not 0 <= spec.slice.index < size:
@@ -126,11 +144,21 @@ def report(draft: Draft, command: ReportAttempts) -> None:
             attempt = draft.attempts[attempt.attempt_id]  # an earlier end may have changed it
             end(draft, attempt, AttemptState.WORKER_LOST, _lost(command.worker_id, text))
     worker = draft.workers[command.worker_id]
+    held = tuple(sorted(each for each in command.held if _has(worker.spec, each)))
+    if worker.held != held:
+        worker = replace(worker, held=held)
+        _put(draft, worker)
     if worker.strays != tuple(strays):
         for attempt_id in strays:
             if attempt_id not in worker.strays:
                 draft.emit(StrayFound(command.worker_id, attempt_id))
         _put(draft, replace(worker, strays=tuple(strays)))
+
+
+def _has(spec: WorkerSpec, held: HeldDevice) -> bool:
+    has = spec.capacity
+    count = has.tpus.get(held.kind, 0) or has.gpus.get(held.kind, 0) // MILLI
+    return 0 <= held.index < count
 
 
 def _catch_up(draft: Draft, worker: Worker, generation: int, observed: tuple[str, ...]) -> None:
@@ -173,10 +201,11 @@ def worker_lost(draft: Draft, command: WorkerLost) -> None:
         return
     cause = _lost(command.worker_id, command.reason, preempted=command.preempted)
     state = AttemptState.PREEMPTED if command.preempted else AttemptState.WORKER_LOST
+    drop_host(draft, command.worker_id)
     _end_all(draft, command.worker_id, cause, state)
     worker = draft.workers[command.worker_id]
     gone = replace(worker, health=Health.LOST, health_reason=command.reason, strays=())
-    _put(draft, gone)
+    _put(draft, replace(gone, gone_at=draft.now, left=command.preempted))
 
 
 def cordon(draft: Draft, command: CordonWorker) -> None:
@@ -192,7 +221,7 @@ def cordon(draft: Draft, command: CordonWorker) -> None:
     worker = draft.worker(command.worker_id)
     if command.grace_s < 0:
         raise InvalidRequestError(f"grace_s must be at least 0, not {command.grace_s}")
-    _put(draft, replace(worker, cordon=Cordon(command.kind, command.reason)))
+    _put(draft, replace(worker, cordon=Cordon(command.kind, command.reason, command.until)))
     if not command.evict:
         return
     text = f"host {command.worker_id} is {command.kind}: {command.reason}"
@@ -212,7 +241,7 @@ def uncordon(draft: Draft, command: UncordonWorker) -> None:
         InvalidRequestError: There is no such host.
     """
     worker = draft.worker(command.worker_id)
-    _put(draft, replace(worker, cordon=None))
+    _put(draft, replace(worker, cordon=None, faults=()))  # what it did before is forgiven
 
 
 def remove(draft: Draft, command: RemoveWorker) -> None:
@@ -229,10 +258,11 @@ def remove(draft: Draft, command: RemoveWorker) -> None:
         return
     live = draft.attempts_on(command.worker_id)
     if live:
+        there = and_others(live[0].attempt_id, len(live) - 1)
         raise InvalidRequestError(
-            f"worker {command.worker_id} still has {live[0].attempt_id} and {len(live) - 1} other "
-            "attempts; drain it first, or report it lost"
+            f"worker {command.worker_id} still has {there}; drain it first, or report it lost"
         )
+    drop_host(draft, command.worker_id)
     del draft.workers[command.worker_id]
     draft.emit(WorkerRemoved(command.worker_id))
 

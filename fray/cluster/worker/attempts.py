@@ -7,6 +7,7 @@ an attempt of this agent and one that it adopted are the same thing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ import orjson
 from fray.cluster.worker import exits
 from fray.cluster.worker.launcher import STOP_GRACE_S, Exit, Usage
 from fray.cluster.worker.shim import cgroups, procfs, records
+from fray.cluster.worker.shim.system import run_briefly
 from fray.errors import ClusterError
 from fray.ids import AttemptId
 
@@ -45,6 +47,7 @@ class AttemptRecord:
         group: The memory group's path and cgroup version, where there is one.
         stop_grace_s: What `stop` uses unless told otherwise.
         kill_timeout_s: How long its supervisor tries to kill.
+        cleanup_argv: What is run once it has ended.
     """
 
     attempt_id: str
@@ -58,6 +61,7 @@ class AttemptRecord:
     group: tuple[str, int] | None = None
     stop_grace_s: float = STOP_GRACE_S
     kill_timeout_s: float = 30.0
+    cleanup_argv: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,21 +115,25 @@ def _read(path: Path, kind: type[T]) -> T | None:
     raise ClusterError(f"{path} was written by a newer fray, which this one cannot read")
 
 
-def order_stop(run_dir: Path, grace_s: float) -> None:
+def order_stop(run_dir: Path, grace_s: float) -> bool:
     """Tells an attempt's supervisor to stop it; no effect where there is no supervisor any more.
 
     Args:
         run_dir: The attempt's run directory.
         grace_s: Between SIGTERM and SIGKILL, at least 0.
+
+    Returns:
+        Whether it can have heard: not where there is none, or where the directory is gone.
     """
     try:
         fd = os.open(run_dir / records.CONTROL, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # no such file, or ENXIO: nobody reads
-        return
+        return False
     try:
         os.write(fd, f"stop {grace_s}\n".encode())
     finally:
         os.close(fd)
+    return True
 
 
 class SupervisedAttempt:
@@ -187,13 +195,14 @@ class SupervisedAttempt:
             grace_s = self._record.stop_grace_s
         if not grace_s >= 0:
             raise ValueError(f"a grace of {grace_s} s: it must be at least 0")
-        if not self._ended.done():
-            order_stop(self._run_dir, grace_s)
+        timeout_s = grace_s + 2 * self._record.kill_timeout_s
+        if not self._ended.done() and not order_stop(self._run_dir, grace_s):
+            timeout_s = 0.0
         try:
-            async with asyncio.timeout(grace_s + 2 * self._record.kill_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 return await self.wait()
         except TimeoutError:
-            # The supervisor itself hangs. Without it, this agent sweeps up (see _swept).
+            # The supervisor hangs, or cannot be told: this agent sweeps up after it (see _swept).
             supervisor = self._supervisor()
             if supervisor is not None:
                 procfs.send_signal(supervisor, signal.SIGKILL)
@@ -218,8 +227,17 @@ class SupervisedAttempt:
             memory_bytes = group.usage_bytes()
         else:
             memory_bytes = sum(stat.resident_pages for stat in tree) * procfs.PAGE_BYTES
-        processes = sum(1 for stat in tree if not stat.ended)
-        return Usage(ticks / procfs.CLOCK_TICKS_PER_S, memory_bytes, processes)
+        pids = tuple(stat.pid for stat in tree if not stat.ended)
+        # A process's own figures have those of the children in them that it has waited for.
+        moved = [procfs.read_io(pid) for pid in (supervisor.pid, *pids)]
+        return Usage(
+            ticks / procfs.CLOCK_TICKS_PER_S,
+            memory_bytes,
+            len(pids),
+            read_bytes=sum(read for read, _ in moved),
+            written_bytes=sum(written for _, written in moved),
+            pids=pids,
+        )
 
     def close(self) -> None:
         """Watches no longer; the attempt runs on."""
@@ -276,14 +294,21 @@ class SupervisedAttempt:
         try:
             record = _read(self._run_dir / records.EXIT, ExitRecord)
         except (ClusterError, OSError) as error:
-            self._ended.set_result(self._unseen(exits.unsupervised(str(error))))
+            self._end(self._unseen(exits.unsupervised(str(error))))
             return
         if record is not None:
-            self._ended.set_result(self._exit_of(record))
+            self._end(self._exit_of(record))
         elif self._record.boot_id != procfs.boot_id():
-            self._ended.set_result(self._unseen(exits.rebooted()))
+            self._end(self._unseen(exits.rebooted()))
         else:
             self._loop.run_in_executor(None, self._sweep).add_done_callback(self._swept)
+
+    def _end(self, told: Exit) -> None:
+        # Nothing starts inside it any more; its variables may be secrets, and the rest of the
+        # directory stays until the controller has what it needs.
+        with contextlib.suppress(OSError):
+            (self._run_dir / records.ENVIRON).unlink(missing_ok=True)
+        self._ended.set_result(told)
 
     def _exit_of(self, record: ExitRecord) -> Exit:
         ending = exits.Ending(
@@ -322,13 +347,17 @@ class SupervisedAttempt:
             f"{records.MARKER_ATTEMPT}={self.attempt_id}",
             f"{records.MARKER_RUN_DIR}={self._run_dir}",
         ]
-        return procfs.sweep(
+        survivors = procfs.sweep(
             markers,
             self._record.pid,
             self._record.start_time,
             group.pids() if group is not None else [],
             self._record.kill_timeout_s,
         )
+        if self._record.cleanup_argv:
+            with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+                run_briefly(list(self._record.cleanup_argv), dict(os.environ), nowhere.fileno())
+        return survivors
 
     def _swept(self, sweep: asyncio.Future[list[int]]) -> None:
         if self._ended.done():  # closed meanwhile
@@ -342,7 +371,7 @@ class SupervisedAttempt:
             return
         survivors = tuple(sweep.result())
         cause = exits.unsupervised(_last_line(self._run_dir / records.ERRORS), survivors)
-        self._ended.set_result(self._unseen(cause, survivors))
+        self._end(self._unseen(cause, survivors))
 
 
 def _last_line(path: Path) -> str:

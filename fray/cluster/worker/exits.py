@@ -138,7 +138,8 @@ def raised(exc: BaseException) -> DeathCause | None:
         return None
     message = code_message(status)
     if not isinstance(exc.code, int):
-        message += f": {plain_text(exc.code, MESSAGE_CHARS_MAX)}"
+        text = plain_text(exc.code, MESSAGE_CHARS_MAX)
+        message += f": {text}" if text.strip() else " (sys.exit was given an empty message)"
     return DeathCause(DeathKind.APP_ERROR, message, status)
 
 

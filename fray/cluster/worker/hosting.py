@@ -14,7 +14,7 @@ from fray.errors import ClusterUnavailable, DeathCause, DeathKind, FrayError
 
 if TYPE_CHECKING:
     from fray.actor.system import ActorSystem
-    from fray.cluster.worker.taskfile import TaskFile
+    from fray.cluster.worker.taskfile import HostedActor
     from fray.runtime.cell import Cell
 
 log = logging.getLogger(__name__)
@@ -26,12 +26,15 @@ SLOT = "@actor"
 """The slot of a task's own actor among the names that the task holds."""
 
 
-async def host_actor(system: ActorSystem, task: TaskFile, payload: bytes) -> Cell:
+async def host_actor(
+    system: ActorSystem, actor: HostedActor, incarnation: int, payload: bytes
+) -> Cell:
     """Makes an actor and tells the cluster where it is. On the system's loop.
 
     Args:
         system: Where it is hosted.
-        task: Which actor.
+        actor: Which actor.
+        incarnation: Which life of it begins, from 1.
         payload: The packed class and arguments.
 
     Returns:
@@ -41,11 +44,9 @@ async def host_actor(system: ActorSystem, task: TaskFile, payload: bytes) -> Cel
         BaseException: What its constructor or ``on_start`` raised.
         NameTakenError: Its name belongs to somebody else.
     """
-    actor = task.actor
-    assert actor is not None
     endpoint = Endpoint(
         actor_id=actor.actor_id,
-        incarnation=task.number + 1,
+        incarnation=incarnation,
         process_id=system.process.process_id,
         address=system.process.address,
     )

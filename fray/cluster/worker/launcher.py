@@ -55,7 +55,15 @@ class LaunchSpec:
             controller gives the task to another host, or it would run twice.
         start_by: When, on the host's monotonic clock, it must have begun: the host may have stood
             still since it was asked for, and its tasks be elsewhere. ``None`` is any time.
+        cleanup_argv: A program that is run, for half a minute at the most, once nothing of the tree
+            is left, whether or not there is an agent then: it ends what is not of the tree. Its
+            output goes to the log. Empty for none.
+        may_prestart: Whether this is fray's task module (``argv`` is a Python interpreter, ``-m``,
+            that module and its argument), so that an interpreter that has imported it already may
+            take it over.
         user: The account to run under, which needs root; ``None`` is the agent's own.
+        opens_run_dir: Whether accounts other than the agent's may pass through the run directory,
+            to files of theirs; where there is a ``user`` they may.
     """
 
     attempt_id: AttemptId
@@ -72,6 +80,9 @@ class LaunchSpec:
     lease_s: float = 0.0
     start_by: float | None = None
     user: str | None = None
+    cleanup_argv: tuple[str, ...] = ()
+    may_prestart: bool = False
+    opens_run_dir: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +121,17 @@ class Usage:
             enforced; else the sum of the resident sets, which counts shared pages for each process
             and so is an upper bound.
         processes: How many there are now.
+        read_bytes: Read from disks since its start; 0 where that cannot be told.
+        written_bytes: Likewise written.
+        pids: The processes.
     """
 
     cpu_s: float
     memory_bytes: int
     processes: int
+    read_bytes: int = 0
+    written_bytes: int = 0
+    pids: tuple[int, ...] = ()
 
 
 class Running(Protocol):

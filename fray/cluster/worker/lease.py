@@ -8,6 +8,8 @@ agents, read it (`fray.cluster.worker.shim.supervisor`). Times are of the host's
 
 from __future__ import annotations
 
+import errno
+import logging
 from typing import TYPE_CHECKING
 
 from fray.cluster.worker.shim.records import read_lease, write_lease
@@ -17,8 +19,14 @@ if TYPE_CHECKING:
 
     from fray.runtime.clock import Clock
 
+log = logging.getLogger(__name__)
+
 WRITE_S = 1.0
 """The file may be so much older than what the agent knows: it is no use to write it more often."""
+
+
+class HomeLostError(Exception):
+    """An agent's state folder is gone."""
 
 
 class HostLease:
@@ -34,6 +42,7 @@ class HostLease:
         self._clock = clock
         self._heard_at = clock.monotonic()
         self._written_at = float("-inf")
+        self._problem: OSError | None = None
 
     def __repr__(self) -> str:
         return f"<HostLease heard {self.silent_s:.1f} s ago>"
@@ -62,14 +71,47 @@ class HostLease:
             heard_at: When the answered question was asked, on the monotonic clock: the controller
                 counts from when it got it, which is not before that. None for now.
 
+        A file that cannot be written is tried again whenever the controller is heard. Meanwhile the
+        lease runs out for what runs here, which cannot know that the controller was heard.
+
         Raises:
-            OSError: The file cannot be written.
+            OSError: The file's folder is gone.
         """
         heard_at = self._clock.monotonic() if heard_at is None else heard_at
         self._heard_at = max(self._heard_at, heard_at)
-        if self._heard_at - self._written_at >= WRITE_S:
-            self._written_at = self._heard_at
+        if self._heard_at - self._written_at < WRITE_S:
+            return
+        try:
             write_lease(str(self.path), self._heard_at)
+        except OSError as exc:
+            if not self.path.parent.is_dir():
+                raise
+            if self._problem is None:
+                log.error(
+                    "the lease of this host cannot be written (%s): what runs here ends when that "
+                    "which is written there has run out, and nothing is started; tried again "
+                    "whenever the controller is heard",
+                    exc,
+                )
+            self._problem = exc
+            return
+        if self._problem is not None:
+            log.warning("the lease of this host is written again")
+        self._problem = None
+        self._written_at = self._heard_at
+
+    def check(self) -> None:
+        """Makes sure that what is started now can see the lease.
+
+        Raises:
+            OSError: It could not be written when the controller was last heard.
+        """
+        if self._problem is not None:
+            raise OSError(
+                errno.EIO,  # the host's fault, whatever it is
+                f"the host's lease cannot be written: {self._problem.strerror}",
+                str(self.path),
+            )
 
 
 class LeaseFence:
@@ -103,4 +145,4 @@ class LeaseFence:
         return now >= self._until
 
 
-__all__ = ["WRITE_S", "HostLease", "LeaseFence"]
+__all__ = ["WRITE_S", "HomeLostError", "HostLease", "LeaseFence"]

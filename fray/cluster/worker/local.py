@@ -30,6 +30,7 @@ from fray.cluster.worker.hosting import host_actor
 from fray.cluster.worker.launcher import Exit, Launcher, LaunchSpec, Running, Usage
 from fray.cluster.worker.logs import LogWriter
 from fray.cluster.worker.output import routed
+from fray.cluster.worker.showing import show_output
 from fray.cluster.worker.stopping import drain_s, read_note
 from fray.cluster.worker.task import print_failure
 from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
@@ -53,6 +54,9 @@ GENTLE_S = 0.05
 
 ABANDON_S = 0.5
 """What a thread has at the least to unwind."""
+
+LAST_WORDS_S = 1.0
+"""What is left of the output of actors that have ended is shown in that time."""
 
 CLOSE_S = 3.0
 """What an attempt's connection has to end in order."""
@@ -148,7 +152,8 @@ class _ThreadAttempt(_Local):
         super().__init__(spec, clock, cluster, scope)
         self._payload = payload
         self._token = StopToken()
-        self._abandoned = False
+        self._raising = threading.Lock()
+        self._over = False
         context = copy_context()
         context.run(CURRENT_SYSTEM.set, cluster.system)
         context.run(CURRENT_CLUSTER.set, SyncCluster(cluster))
@@ -159,18 +164,33 @@ class _ThreadAttempt(_Local):
         self._thread.start()
 
     def _main(self) -> None:
+        """Runs the function, and tells how it ended, wherever `JobStopped` comes in between."""
         log = LogWriter(self._spec.log_path, self._spec.log_bytes_max)
         cause: DeathCause | None = None
         try:
-            with routed(log):
-                cause = self._call()
-        except BaseException as exc:  # `JobStopped`, between two lines of ours; or a full disk
+            try:
+                with routed(log):
+                    cause = self._call()
+            except BaseException as exc:  # `JobStopped`, between two lines of ours; or a full disk
+                cause = exits.raised(exc)
+        except JobStopped as exc:
             cause = exits.raised(exc)
-        finally:
-            log.close()
-            code = 0 if cause is None else cause.exit_code
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                self._loop.call_soon_threadsafe(self.end, code, cause)
+        while True:
+            try:
+                self._is_over()
+                log.close()
+                break
+            except JobStopped:  # it was on its way when the function returned
+                continue
+        code = 0 if cause is None else cause.exit_code
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            self._loop.call_soon_threadsafe(self.end, code, cause)
+
+    def _is_over(self) -> None:
+        """From here on nothing is raised in this thread; what was on its way is taken back."""
+        with self._raising:
+            self._over = True
+            _raise_in(threading.get_ident(), None)
 
     def _call(self) -> DeathCause | None:
         try:
@@ -194,10 +214,9 @@ class _ThreadAttempt(_Local):
         if not await self._gone(min(GENTLE_S, max(grace_s, 0.0))):
             ident = self._thread.ident
             assert ident is not None
-            if not self._is_ending:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(ident), ctypes.py_object(JobStopped)
-                )
+            with self._raising:
+                if not self._over:
+                    _raise_in(ident, JobStopped)
             if not await self._gone(max(grace_s, ABANDON_S)):
                 self.end(None, DeathCause(DeathKind.STOPPED, "thread abandoned"))
         return await self.wait()
@@ -205,6 +224,12 @@ class _ThreadAttempt(_Local):
     async def _gone(self, within_s: float) -> bool:
         done, _ = await asyncio.wait([self._ended], timeout=within_s)
         return bool(done)
+
+
+def _raise_in(ident: int, exception: type[BaseException] | None) -> None:
+    """Has a thread raise an exception at its next instruction; None takes back what is pending."""
+    what = None if exception is None else ctypes.py_object(exception)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), what)
 
 
 class _ActorAttempt(_Local):
@@ -228,7 +253,9 @@ class _ActorAttempt(_Local):
 
     async def _serve(self, task: TaskFile, payload: bytes) -> None:
         try:
-            cell = self._cell = await host_actor(self._cluster.system, task, payload)
+            assert task.actor is not None
+            system = self._cluster.system
+            cell = self._cell = await host_actor(system, task.actor, task.number + 1, payload)
             cause = await cell.stopped
             if cell.failure is not None:
                 told = exits.raised(cell.failure)
@@ -286,6 +313,7 @@ class LocalLauncher:
         self._driver_loop: asyncio.AbstractEventLoop | None = None
         self._running: dict[AttemptId, _Local] = {}
         self._scope = Scope("local attempts")
+        self._shown = Scope("output of actors")
 
     @property
     def limits_memory(self) -> bool:
@@ -306,7 +334,13 @@ class LocalLauncher:
         """See `Launcher.launch`."""
         task, payload = TaskFile.read(spec.run_dir)
         if task.kind is TaskKind.PROGRAM or task.isolation != "thread":
-            return await self._processes.launch(spec)
+            apart = await self._processes.launch(spec)
+            if task.actor is not None:  # a job's output is its log, wherever it runs
+                show = show_output(
+                    spec.log_path, task.actor.label, self._clock, lambda: apart.exit is not None
+                )
+                self._shown.spawn(show, name=task.actor.label)
+            return apart
         if self._inside is None or self._driver_loop is None:
             raise ClusterError("the local cluster has no driver yet")
         cluster: AsyncFrayCluster = await on_loop(self._driver_loop, lambda: self._inside(task))
@@ -337,6 +371,13 @@ class LocalLauncher:
             await asyncio.gather(*stops)
         await self._scope.close()
         await self._processes.close(kill)
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._shown.finished()
+        except TimeoutError:
+            log.debug("the last output of actors could not be shown")
+        finally:
+            await self._shown.close()
 
 
 __all__ = ["LocalLauncher"]

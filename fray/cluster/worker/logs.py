@@ -77,32 +77,85 @@ def read_log(path: Path, offset: int = 0, max_bytes: int = CHUNK_BYTES_MAX) -> L
     except FileNotFoundError:
         return LogChunk(b"", offset, eof=True)
     try:
-        return _read_chunk(fd, offset, max_bytes)
+        extent = _read_extent(fd, offset, max_bytes)
+        if not extent.data:
+            return LogChunk(b"", offset, eof=True)
+        starts_line = offset == 0 or os.pread(fd, 1, offset - 1) == b"\n"
+        data, dropped = bridged(extent, offset, starts_line=starts_line)
+        return LogChunk(data, extent.end, extent.end >= os.fstat(fd).st_size, dropped)
     finally:
         os.close(fd)
 
 
-def _read_chunk(fd: int, offset: int, max_bytes: int) -> LogChunk:
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes of a log as they were written, without anything in place of what is missing.
+
+    Attributes:
+        start: The offset of the first one; behind the asked one where that is missing.
+        data: The bytes; none at the end of what was written so far.
+    """
+
+    start: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last one."""
+        return self.start + len(self.data)
+
+
+def read_extent(path: Path, offset: int, max_bytes: int) -> Extent:
+    """Reads what is left of a log from an offset on, up to where bytes are missing.
+
+    Args:
+        path: The file. One that does not exist is empty.
+        offset: Where to begin, at least 0.
+        max_bytes: The most to read, at least 1.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return Extent(offset, b"")
+    try:
+        return _read_extent(fd, offset, max_bytes)
+    finally:
+        os.close(fd)
+
+
+def _read_extent(fd: int, offset: int, max_bytes: int) -> Extent:
     if offset >= os.fstat(fd).st_size:
-        return LogChunk(b"", offset, eof=True)
+        return Extent(offset, b"")
     while True:
         start = _seek(fd, offset, os.SEEK_DATA)
         end = min(_seek(fd, start, os.SEEK_HOLE), start + max_bytes)
         data = os.pread(fd, end - start, start)
         # What was freed during the read came as zeros, so look again whether it is still there.
         if _seek(fd, start, os.SEEK_DATA) == start and _seek(fd, start, os.SEEK_HOLE) >= end:
-            break
-    next_offset = start + len(data)
-    eof = next_offset >= os.fstat(fd).st_size
-    if start == offset:
-        return LogChunk(data, next_offset, eof)
+            return Extent(start, data)
+
+
+def bridged(extent: Extent, offset: int, *, starts_line: bool) -> tuple[bytes, int]:
+    """What is told to a reader: where bytes are missing, a line of its own says how many.
+
+    Args:
+        extent: What was read.
+        offset: From where on it was asked for.
+        starts_line: Whether a line begins there.
+
+    Returns:
+        The bytes for the reader, and how many are missing.
+    """
+    if extent.start == offset:
+        return extent.data, 0
     # The first line behind a hole lacks its beginning: it goes too.
-    partial = data.find(b"\n", 0, _LINE_BYTES_MAX) + 1
-    dropped = start - offset + partial
+    partial = extent.data.find(b"\n", 0, _LINE_BYTES_MAX) + 1
+    dropped = extent.start - offset + partial
     marker = f"{_DROPPED.format(dropped)}\n".encode()
-    if offset > 0 and os.pread(fd, 1, offset - 1) != b"\n":
-        marker = b"\n" + marker
-    return LogChunk(marker + data[partial:], next_offset, eof, dropped)
+    return (b"" if starts_line else b"\n") + marker + extent.data[partial:], dropped
 
 
 def dropped_bytes_of(line: str) -> int:
@@ -236,9 +289,12 @@ __all__ = [
     "CHUNK_BYTES_MAX",
     "FOLLOW_DELAY_MAX_S",
     "FOLLOW_DELAY_MIN_S",
+    "Extent",
     "LogChunk",
     "LogWriter",
+    "bridged",
     "dropped_bytes_of",
     "follow",
+    "read_extent",
     "read_log",
 ]

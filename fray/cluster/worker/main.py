@@ -11,23 +11,50 @@ import logging
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fray.actor.system import ActorSystem
 from fray.cluster.connect import bind_host_for, make_process
+from fray.cluster.control import SessionsApi
+from fray.cluster.controlcalls import control
 from fray.cluster.controller.specs import WorkerSpec
-from fray.cluster.files import write_atomically, write_once
+from fray.cluster.files import write_atomically
 from fray.cluster.home import ClusterHome
+from fray.cluster.metrics.exposition import METRICS_PATH, MetricsPage
+from fray.cluster.metrics.process import ProcessMeter
+from fray.cluster.security.api import SecurityApi
+from fray.cluster.security.audit import Audit
+from fray.cluster.security.credentials import Credentials, SignedCredentials, credentials_of
+from fray.cluster.security.keeper import TokenKeeper
+from fray.cluster.worker.accounts import TaskAccounts, open_root
 from fray.cluster.worker.agent import Agent
-from fray.cluster.worker.hosts import host_resources
+from fray.cluster.worker.chips import Chips
+from fray.cluster.worker.devicewatch import DeviceWatch
+from fray.cluster.worker.gpus import Gpus
+from fray.cluster.worker.hosts import HostShape, host_resources
+from fray.cluster.worker.lives import lives_of, remember_life
+from fray.cluster.worker.metadata import tpu_machine
 from fray.cluster.worker.service import serve_agent
 from fray.cluster.worker.subprocesses import SubprocessLauncher
+from fray.cluster.worker.tokens import WorkerToken
+from fray.errors import ClusterError
 from fray.ids import WorkerId
+from fray.runtime.clock import SystemClock
 from fray.runtime.loopthread import new_event_loop
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fray.cluster.metrics.table import Reading
     from fray.runtime.process import Process
+    from fray.runtime.wsdoor import Page
+
+FACTS_TIMEOUT_S = 5.0
+
+DRIVER_TIMEOUT_S = 30.0
+"""A driver that has to be woken takes some seconds for each GPU."""
 
 log = logging.getLogger("fray.worker")
 
@@ -39,56 +66,54 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--token-file", type=Path, required=True)
     parser.add_argument("--home", type=Path, required=True, help="the cluster's directory here")
     parser.add_argument("--name", default="", help="of this host; its host name by default")
+    parser.add_argument(
+        "--task-user", default="", help="accounts of tasks, as JSON; else the agent's own"
+    )
     parser.add_argument("--resources", default="", help="what it has, as JSON; else it is found")
     return parser
 
 
-def boot_id_of(directory: Path, fresh: str) -> str:
-    """Which life of the host this is: the same over restarts of the agent, not of the machine.
-
-    Args:
-        directory: Where it is remembered.
-        fresh: What a new life is called.
-    """
-    path = _boot_path(directory)
-    write_once(path, fresh.encode())
-    return path.read_text()
-
-
-def _boot_path(directory: Path) -> Path:
-    kernel = Path("/proc/sys/kernel/random/boot_id")
-    boot = kernel.read_text().strip() if kernel.exists() else "unknown"
-    return directory / f"boot-{boot}"
-
-
-async def open_process(token: str, host: str, name: str, directory: Path) -> Process:
+async def open_process(
+    credentials: Credentials | str,
+    host: str,
+    name: str,
+    directory: Path,
+    pages: Mapping[str, Page] | None = None,
+) -> Process:
     """The agent's process, started; behind the same door as the agent before it, if that is free.
 
     What that one has started knows this host's agent by its address.
 
     Args:
-        token: What it shows to others, and expects of them.
+        credentials: What it shows to others, and expects of them.
         host: Address to bind.
         name: Of the host.
         directory: Where the port is remembered.
+        pages: What can be read over HTTP, by path.
 
     Raises:
         OSError: No port can be bound.
     """
     path = directory / "port"
-    process = _process(token, host, name, _remembered_port(path))
+    process = _process(credentials, host, name, _remembered_port(path), pages)
     try:
         await process.start()
     except OSError:  # somebody else has taken it meanwhile
         await process.close()
-        process = _process(token, host, name, 0)
+        process = _process(credentials, host, name, 0, pages)
         await process.start()
     write_atomically(path, process.address.rpartition(":")[2].encode())
     return process
 
 
-def _process(token: str, host: str, name: str, port: int) -> Process:
-    return make_process(token, host=host, port=port, label=f"agent {name}")
+def _process(
+    credentials: Credentials | str,
+    host: str,
+    name: str,
+    port: int,
+    pages: Mapping[str, Page] | None,
+) -> Process:
+    return make_process(credentials, host=host, port=port, label=f"agent {name}", pages=pages)
 
 
 def _remembered_port(path: Path) -> int:
@@ -96,11 +121,35 @@ def _remembered_port(path: Path) -> int:
     return int(text) if text.isdigit() and int(text) < 1 << 16 else 0
 
 
-async def serve(options: argparse.Namespace) -> None:
+async def found_resources(declared: str, gpus: Gpus) -> HostShape:
+    """What this host has, by what is declared and by looking.
+
+    Args:
+        declared: See `host_resources`.
+        gpus: Its GPUs.
+
+    Raises:
+        InvalidRequestError: What is declared is wrong.
+    """
+    host_resources(declared)  # what is wrong with it is said before anybody is asked
+    models: Mapping[str, int] = {}
+    try:
+        async with asyncio.timeout(DRIVER_TIMEOUT_S):
+            models = await asyncio.to_thread(gpus.models)
+    except TimeoutError:
+        log.warning("the driver of this host's GPUs hangs: they are left out")
+    machine = await tpu_machine() if len(Chips()) else None
+    return host_resources(declared, models, machine)
+
+
+async def serve(options: argparse.Namespace) -> int:
     """Runs an agent until SIGTERM or SIGINT; then what runs on the host is stopped too.
 
     Args:
         options: The command line.
+
+    Returns:
+        The exit code: 1 if it failed for good, which was logged.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -108,13 +157,24 @@ async def serve(options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stop.set)
     home = ClusterHome.at(options.home).ensure()
     name = options.name or socket.gethostname()
+    accounts = TaskAccounts.parse(options.task_user)
     own = home.path / "workers" / name
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
-    token = options.token_file.read_text().strip()
-    process = await open_process(token, bind_host_for(options.join), name, own)
+    if accounts is not None:
+        own = open_root(home.name, name)
+    given = Path(os.path.abspath(options.token_file))  # noqa: ASYNC240 - no I/O
+    token = WorkerToken(given, own / "token")
+    clock = SystemClock()
+    credentials = credentials_of(token.read, options.join, clock)
+    page = MetricsPage()
+    process = await open_process(
+        credentials, bind_host_for(options.join), name, own, {METRICS_PATH: page}
+    )
     try:
+        signed = isinstance(credentials, SignedCredentials)
         system = ActorSystem(process, None, namespace="")
-        shape = host_resources(options.resources)
+        gpus = Gpus.of_this_process()
+        shape = await found_resources(options.resources, gpus)
         spec = WorkerSpec(
             worker_id=WorkerId(name),
             address=process.address,
@@ -122,40 +182,101 @@ async def serve(options: argparse.Namespace) -> None:
             region=shape.region,
             zone=shape.zone,
             slice=shape.slice,
+            labels=shape.labels,
+            preemptible=shape.preemptible,
         )
+        boot_id, *earlier = lives_of(own, process.clock.token(8))
         agent = Agent(
             system,
             spec,
-            boot_id_of(own, process.clock.token(8)),
+            boot_id,
+            earlier=tuple(earlier),
             controller=options.join,
-            launcher=SubprocessLauncher(own / "run", clock=process.clock),
+            launcher=SubprocessLauncher(
+                own / "run", clock=process.clock, prestart=(sys.executable,)
+            ),
             home=own,
-            token_file=os.path.abspath(options.token_file),  # noqa: ASYNC240 - no I/O
-            remember_boot_id=lambda boot_id: write_atomically(_boot_path(own), boot_id.encode()),
+            token_file="" if signed else str(given),
+            token=token if signed else None,
+            accounts=accounts,
+            on_revoked=credentials.revoke if signed else None,
+            ships_logs=True,
+            environments=True,
+            devices=DeviceWatch(shape.capacity, clock, gpus=gpus, chips=Chips(), root=own / "run"),
+            remember_boot_id=lambda boot_id: remember_life(own, boot_id),
         )
-        await serve_agent(process, agent)
-        await agent.ready()
-        home.write_daemon("worker", name, process.address)
+        keeper = TokenKeeper(
+            credentials,
+            control(SessionsApi, system, options.join, "sessions"),
+            control(SecurityApi, system, options.join, "security"),
+            clock,
+        )
+        keep_credentials(keeper, signed, system, options.join)
+        meter = ProcessMeter(process, "agent")
+
+        async def readings() -> list[Reading]:
+            return await agent.readings() + meter.read()
+
+        page.source = readings
+        await serve_agent(process, agent, Audit(own / "audit.jsonl", clock))
+        try:
+            await agent.ready()
+        except ClusterError:  # which the agent has told: it is not let in
+            await agent.close(kill=False)
+            system.close()
+            return 1
+        home.write_daemon("worker", name, process.address, joins=options.join)
         log.info("worker %s at %s: %s", name, process.address, shape.capacity.describe())
         try:
             stopping = process.scope.spawn(stop.wait(), name="stop")
             await asyncio.wait((stopping, agent.failed), return_when=asyncio.FIRST_COMPLETED)
         finally:
             home.remove_daemon("worker", name)
-            # Told to stop, it takes its tasks along; failed, it leaves them to its successor.
-            await agent.close(kill=not agent.failed.done())
+            # Told to stop, it takes its tasks along; failed, it leaves them to its successor,
+            # unless that could not find them.
+            await agent.close(kill=not agent.failed.done() or agent.has_lost_home)
             system.close()
+        return int(agent.failed.done())
     finally:
         await process.close()
 
 
-def main() -> None:
-    """Entry point."""
+def keep_credentials(
+    keeper: TokenKeeper, signed: bool, system: ActorSystem, controller: str
+) -> None:
+    """Gets a certificate for the agent's door, if there is to be one, and keeps it up to date.
+
+    Args:
+        keeper: Of the agent's credentials.
+        signed: Whether there is anything to keep.
+        system: The agent's.
+        controller: The controller's ``host:port``.
+    """
+    if not signed:
+        return
+    sessions = control(SessionsApi, system, controller, "sessions", timeout_s=FACTS_TIMEOUT_S)
+
+    async def keep() -> None:
+        # An agent that begins while the controller is away has tasks to look after meanwhile.
+        while True:
+            try:
+                keeper.begin(await sessions.facts())
+                break
+            except ClusterError as exc:
+                log.info("the controller has given no certificate yet: %s", exc)
+                await system.process.clock.sleep(1.0)
+        await keeper.keep()
+
+    system.spawn(keep(), "credentials")
+
+
+def main() -> int:
+    """Entry point; gives the exit code."""
     options = arguments().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve(options))
+        return runner.run(serve(options))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,6 +19,9 @@ What was weighed, with figures from two cores of a cloud machine, otherwise idle
   1.8 MB. The zygote's own start is paid once, by the first launch.
 - A shell script: small, but no shell can become a subreaper, check a process's start time, or free
   the middle of a log.
+- A new interpreter for each task that runs fray's task module: 140 ms of imports, each time. So the
+  launcher keeps some that have imported it and run nothing yet (`zygotes.WarmZygotes`); the task is
+  a fork of such a one then, under a supervisor as any other.
 - Forking from the agent: it has threads and gigabytes, and whatever lock a thread holds at that
   moment stays locked in the child.
 
@@ -37,26 +40,25 @@ import logging
 import os
 import pwd
 import socket
-import subprocess
-import sys
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fray.cluster.worker import shim
 from fray.cluster.worker.attempts import (
     AttemptRecord,
     SupervisedAttempt,
     order_stop,
     read_attempt,
 )
+from fray.cluster.worker.entering import write_environ
 from fray.cluster.worker.environment import inherited
 from fray.cluster.worker.shim import cgroups, procfs, records
 from fray.cluster.worker.shim.system import LogTrimmer
+from fray.cluster.worker.zygotes import WarmZygotes, Zygote, cold_zygote
 from fray.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fray.cluster.worker.launcher import LaunchSpec
     from fray.ids import AttemptId
@@ -72,14 +74,6 @@ KILL_TIMEOUT_S = 30.0
 """How long SIGKILL is tried before what is left counts as unkillable."""
 
 _REPLY_BYTES_MAX = 1 << 20
-_ZYGOTE_EXIT_TIMEOUT_S = 5.0
-_ZYGOTE_LOOK_S = 0.002
-
-_BOOT = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from shim import zygote; "
-    "del sys.path[0]; zygote.main(int(sys.argv[2]))"
-)
-
 _log = logging.getLogger(__name__)
 
 
@@ -96,6 +90,8 @@ class SubprocessLauncher:
         kill_timeout_s: See `KILL_TIMEOUT_S`.
         embedded: Whether this process *is* the cluster: then attempts end when it does, however
             that comes about. Else they outlive it, to be adopted.
+        prestart: Interpreters to be started before anything asks for them; see
+            `LaunchSpec.may_prestart`.
     """
 
     def __init__(
@@ -106,6 +102,7 @@ class SubprocessLauncher:
         base_env: Mapping[str, str] | None = None,
         kill_timeout_s: float = KILL_TIMEOUT_S,
         embedded: bool = False,
+        prestart: Sequence[str] = (),
     ) -> None:
         self._root = root.absolute()
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -113,7 +110,10 @@ class SubprocessLauncher:
         self._base_env = inherited(os.environ) if base_env is None else dict(base_env)
         self._kill_timeout_s = kill_timeout_s
         self._embedded = embedded
-        self._zygote = Zygote()
+        self._zygote = cold_zygote()
+        self._warm = WarmZygotes(self._base_env, eager=not embedded)
+        for python in prestart:
+            self._warm.open(python)
         self._slots = asyncio.Semaphore(LAUNCHES_MAX)
         self._attempts: dict[AttemptId, SupervisedAttempt] = {}
         self._launching: dict[Path, AttemptId] = {}
@@ -141,20 +141,23 @@ class SubprocessLauncher:
         self._check_open()
         request = self._request(spec)
         spec.run_dir.mkdir(mode=0o700, exist_ok=True)
-        spec.run_dir.chmod(0o700)
+        opens = spec.opens_run_dir or spec.user is not None
+        spec.run_dir.chmod(0o711 if opens else 0o700)  # its files are the task's alone
         if spec.run_dir in self._launching or (spec.run_dir / records.ATTEMPT).exists():
             raise FileExistsError(errno.EEXIST, "a run directory serves once", str(spec.run_dir))
+        write_environ(spec.run_dir, request["env"])
         spec.log_path.parent.mkdir(parents=True, exist_ok=True)
         self._launching[spec.run_dir] = spec.attempt_id
         try:
             async with asyncio.timeout(LAUNCH_TIMEOUT_S), self._slots:
-                record = await self._start(request, spec.run_dir)
+                record = await self._start(request, spec)
             self._check_open()
             attempt = SupervisedAttempt(record, spec.run_dir)
         except BaseException:
             # If the task has not been started yet its supervisor sees that nobody is interested;
             # if it has, the supervisor reads this order.
             order_stop(spec.run_dir, 0)
+            (spec.run_dir / records.ENVIRON).unlink(missing_ok=True)
             raise
         finally:
             del self._launching[spec.run_dir]
@@ -196,6 +199,7 @@ class SubprocessLauncher:
         finally:
             for attempt in self._attempts.values():
                 attempt.close()
+            await self._warm.end(self._clock)
             await self._zygote.end(self._clock)
 
     def _check_open(self) -> None:
@@ -240,6 +244,7 @@ class SubprocessLauncher:
             "start_by": spec.start_by,
             "owner": self._owner() if self._embedded else None,
             "user": spec.user,
+            "cleanup_argv": list(spec.cleanup_argv),
             "started_at": self._clock.time(),
         }
 
@@ -248,22 +253,47 @@ class SubprocessLauncher:
         assert me is not None, "a process that looks at itself is there"
         return me.pid, me.start_time
 
-    async def _start(self, request: dict[str, Any], run_dir: Path) -> AttemptRecord:
+    async def _start(self, request: dict[str, Any], spec: LaunchSpec) -> AttemptRecord:
+        warm = self._warm.ready(spec.argv[0], request["env"]) if spec.may_prestart else None
+        if warm is not None:
+            record = await self._ask(warm, request, spec.run_dir)
+            if record is not None:
+                return record
+            # It was killed before a supervisor had begun: nothing was recorded, so nothing ran.
+            warm.close()  # its end may not show yet, and the next launch is to start another
+            _clear(spec.run_dir)
+        record = await self._ask(self._zygote, request, spec.run_dir)
+        if record is None:
+            raise OSError(errno.EIO, "its supervisor failed; see shim.err", str(spec.run_dir))
+        return record
+
+    async def _ask(
+        self, zygote: Zygote, request: dict[str, Any], run_dir: Path
+    ) -> AttemptRecord | None:
+        """Has a supervisor forked that starts the attempt; None where it ends without a word."""
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                self._zygote.send(theirs.fileno())
+                try:
+                    zygote.send(theirs.fileno())
+                except (BrokenPipeError, ConnectionResetError):
+                    return None
             reply = await _exchange(ours, json.dumps(request).encode() + b"\n")
         answer: dict[str, Any] = json.loads(reply) if reply else {}
         error: dict[str, Any] | None = answer.get("error")
         if error is not None:
-            for name in (records.ATTEMPT, records.EXIT, records.CONTROL, records.LIFE):
-                (run_dir / name).unlink(missing_ok=True)
+            _clear(run_dir)
             raise OSError(error["errno"], error["message"], error["file"])
-        record = read_attempt(run_dir) if answer else None
-        if record is None:
+        record = read_attempt(run_dir)
+        if record is not None and not answer:
             raise OSError(errno.EIO, "its supervisor failed; see shim.err", str(run_dir))
         return record
+
+
+def _clear(run_dir: Path) -> None:
+    """Removes what a supervisor has made for an attempt that has not begun."""
+    for name in (records.ATTEMPT, records.EXIT, records.CONTROL, records.LIFE):
+        (run_dir / name).unlink(missing_ok=True)
 
 
 def _user_variables(user: str | None) -> dict[str, str]:
@@ -293,87 +323,4 @@ async def _exchange(connection: socket.socket, request: bytes) -> bytes:
     return reply
 
 
-class Zygote:
-    """The agent's side of the fork server `fray.cluster.worker.shim.zygote`."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-
-    def send(self, fd: int) -> None:
-        """Has a supervisor forked that gets a copy of a descriptor. Does not wait for it.
-
-        Args:
-            fd: The supervisor's end of a socket pair.
-
-        Raises:
-            OSError: No process can be started.
-        """
-        for attempt in (1, 2):
-            if self._socket is None:
-                self._open()
-            assert self._socket is not None
-            try:
-                socket.send_fds(self._socket, [b"l"], [fd])
-            except (BrokenPipeError, ConnectionResetError):
-                # Somebody killed it; the byte was not read, so there is no second supervisor.
-                self.close()
-                if attempt == 2:
-                    raise
-            else:
-                return
-
-    def close(self) -> None:
-        """Ends it, and waits until it has. Supervisors are not touched. May be called again."""
-        process = self._let_go()
-        if process is not None:
-            try:
-                process.wait(_ZYGOTE_EXIT_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(_ZYGOTE_EXIT_TIMEOUT_S)
-
-    async def end(self, clock: Clock) -> None:
-        """The asynchronous `close`. It needs no thread: a dying interpreter starts none any more.
-
-        Args:
-            clock: For waiting.
-        """
-        process = self._let_go()
-        if process is None:
-            return
-        deadline = clock.monotonic() + _ZYGOTE_EXIT_TIMEOUT_S
-        while process.poll() is None:
-            if clock.monotonic() > deadline:
-                process.kill()
-            await clock.sleep(_ZYGOTE_LOOK_S)
-
-    def _let_go(self) -> subprocess.Popen[bytes] | None:
-        """Closes the connection, at which it ends; gives its process, if there is one."""
-        process, connection = self._process, self._socket
-        self._process = self._socket = None
-        if connection is not None:
-            connection.close()
-        return process
-
-    def _open(self) -> None:
-        ours, theirs = socket.socketpair()
-        package = Path(shim.__file__).parent.parent
-        try:
-            with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", _BOOT, str(package), str(theirs.fileno())],
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                    cwd="/",
-                )
-        except BaseException:
-            ours.close()
-            raise
-        self._socket = ours
-
-
-__all__ = ["KILL_TIMEOUT_S", "LAUNCHES_MAX", "LAUNCH_TIMEOUT_S", "SubprocessLauncher", "Zygote"]
+__all__ = ["KILL_TIMEOUT_S", "LAUNCHES_MAX", "LAUNCH_TIMEOUT_S", "SubprocessLauncher"]

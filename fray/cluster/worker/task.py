@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from fray.cluster.blobs import unpack
 from fray.cluster.entrypoint import rest_of
 from fray.cluster.worker import exits
+from fray.cluster.worker.stacks import answer_signals
 from fray.cluster.worker.stopping import read_note
 from fray.cluster.worker.taskfile import TaskFile, TaskKind, write_error
 from fray.errors import DeathKind, JobStopped, PayloadError
@@ -114,7 +115,8 @@ async def serve_actor(
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with connection as cluster:
-        cell = await host_actor(cluster.system, task, payload)
+        assert task.actor is not None
+        cell = await host_actor(cluster.system, task.actor, task.number + 1, payload)
         async with Scope("actor") as scope:
             stopping = scope.spawn(stop.wait(), name="stop")
             await asyncio.wait((stopping, cell.stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -160,6 +162,7 @@ def main() -> int:
     """Entry point; gives the exit code."""
     run_dir = Path(sys.argv[1])
     task, payload = TaskFile.read(run_dir)
+    answer_signals(run_dir)
     try:
         if task.kind is TaskKind.ACTOR:
             with asyncio.Runner(loop_factory=new_event_loop) as runner:

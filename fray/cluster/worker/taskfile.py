@@ -108,6 +108,7 @@ class TaskFile:
         isolation: ``process``, or ``thread`` where the local cluster may run it in a thread.
         actor: Of an actor's attempt.
         ports: Its ports, by what they are for: its agent's successor learns of them here.
+        held: What it uses of its host's environments, likewise.
         lease_path: The file of its host's lease.
         lease_s: For how long that counts after it was renewed, in seconds.
     """
@@ -126,6 +127,7 @@ class TaskFile:
     isolation: str = "process"
     actor: HostedActor | None = None
     ports: Mapping[str, int] = field(default_factory=dict[str, int])
+    held: tuple[str, ...] = ()
     lease_path: str = ""
     lease_s: float = 0.0
 
@@ -144,17 +146,24 @@ class TaskFile:
             lease_s=self.lease_s,
         )
 
-    def write(self, run_dir: Path, payload: bytes) -> None:
+    def write(self, run_dir: Path, payload: bytes, *, owner: tuple[int, int] | None = None) -> None:
         """Writes it, and what it runs, readable by its owner alone.
 
         Args:
             run_dir: An existing directory.
             payload: The packed function or class, empty for a program.
+            owner: Who that is, user and group; by default this process's. The directory stays
+                ours, so the file for the reason of a failure is made, too.
         """
-        for name, data in ((PAYLOAD_FILE, payload), (TASK_FILE, json_dumps(self))):
+        files = {PAYLOAD_FILE: payload, TASK_FILE: json_dumps(self)}
+        if owner is not None:
+            files[ERROR_FILE] = b""
+        for name, data in files.items():
             path = run_dir / name
             path.touch(mode=0o600)
             path.write_bytes(data)
+            if owner is not None:
+                os.chown(path, *owner)
 
     @classmethod
     def read(cls, run_dir: Path) -> tuple[TaskFile, bytes]:
@@ -163,12 +172,11 @@ class TaskFile:
         Args:
             run_dir: Where `write` put it.
         """
-        task = json_loads((run_dir / TASK_FILE).read_bytes(), cls)
-        return task, (run_dir / PAYLOAD_FILE).read_bytes()
+        return read_task(run_dir), (run_dir / PAYLOAD_FILE).read_bytes()
 
 
-def read_ports(run_dir: Path) -> Mapping[str, int]:
-    """The ports that an attempt was given, by what they are for.
+def read_task(run_dir: Path) -> TaskFile:
+    """Who an attempt is, without what it runs.
 
     Args:
         run_dir: The attempt's.
@@ -177,7 +185,7 @@ def read_ports(run_dir: Path) -> Mapping[str, int]:
         PayloadError: The file makes no sense.
         OSError: It cannot be read.
     """
-    return json_loads((run_dir / TASK_FILE).read_bytes(), TaskFile).ports
+    return json_loads((run_dir / TASK_FILE).read_bytes(), TaskFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +203,11 @@ def write_error(run_dir: Path, message: str) -> None:
         message: Why the task failed; text that UTF-8 can carry.
     """
     temporary = run_dir / f"{ERROR_FILE}.{os.getpid()}"
-    temporary.write_bytes(json_dumps(TaskError(message)))
-    temporary.replace(run_dir / ERROR_FILE)
+    try:
+        temporary.write_bytes(json_dumps(TaskError(message)))
+        temporary.replace(run_dir / ERROR_FILE)
+    except PermissionError:  # the directory is root's; this file is ours
+        (run_dir / ERROR_FILE).write_bytes(json_dumps(TaskError(message)))
 
 
 def read_error(run_dir: Path) -> str:
@@ -220,6 +231,6 @@ __all__ = [
     "TaskFile",
     "TaskKind",
     "read_error",
-    "read_ports",
+    "read_task",
     "write_error",
 ]

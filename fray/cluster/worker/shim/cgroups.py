@@ -97,7 +97,10 @@ class Group:
         """What its processes hold now, the page cache of files left out."""
         stat = self._read("memory.stat")
         if self.version == V2:
-            return sum(_counter(stat, key) for key in ("anon", "shmem", "kernel"))
+            # The parts in memory.stat are brought up to date every two seconds; what is young and
+            # small is seen in the sum alone.
+            files = _counter(stat, "file") - _counter(stat, "shmem")
+            return max(int(self._read("memory.current") or 0) - files, 0)
         return sum(_counter(stat, key) for key in ("total_rss", "total_shmem"))
 
     def pids(self) -> list[int]:
@@ -193,9 +196,13 @@ def _below(path: str, root: str) -> str | None:
 
 def own_memory_group() -> Group | None:
     """The memory group that this process is in, where its files can be read."""
-    mountinfo = procfs.read_text("/proc/self/mountinfo")
-    group = find_memory_group(mountinfo, procfs.read_text("/proc/self/cgroup"))
+    group = _own_group()
     return group if group is not None and group.is_readable() else None
+
+
+def _own_group() -> Group | None:
+    mountinfo = procfs.read_text("/proc/self/mountinfo")
+    return find_memory_group(mountinfo, procfs.read_text("/proc/self/cgroup"))
 
 
 def usable_parent() -> Group | None:
@@ -206,7 +213,9 @@ def usable_parent() -> Group | None:
     service with ``Delegate=yes`` and ``DelegateSubgroup=agent``: the groups of attempts are then
     made beside the agent's, in the service's own group, which systemd marks as delegated.
     """
-    own = own_memory_group()
+    # In v2 it may have no files about memory yet: systemd delegates the controller to the service's
+    # group, and it is for the service to hand it on to the groups below.
+    own = _own_group()
     if own is None:
         return None
     candidates = [own]

@@ -73,6 +73,22 @@ def read_stat(pid: int) -> ProcessStat | None:
     return ProcessStat(raw) if raw else None
 
 
+def read_io(pid: int) -> tuple[int, int]:
+    """What a process has read from and written to disks, in bytes; nothing where it is not told.
+
+    Args:
+        pid: Which.
+    """
+    read = written = 0
+    for line in _read(f"/proc/{pid}/io").splitlines():
+        name, _, value = line.partition(b": ")
+        if name == b"read_bytes":
+            read = int(value)
+        elif name == b"write_bytes":
+            written = int(value)
+    return read, written
+
+
 def read_text(path: str) -> str:
     """Reads a file that the kernel makes up.
 

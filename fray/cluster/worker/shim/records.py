@@ -8,6 +8,8 @@ An agent may die and another come at any time, so nothing is said over a connect
     life           FIFO; the supervisor holds its writing end and agents its reading end, so that
                    the kernel tells each side at once, and without any pid, that the other is gone
     shim.err       the traceback of a supervisor that failed
+    environ        written by the agent: the task's variables, for programs that are started inside
+                   it later; gone before its end is told
 
 Files appear whole (written aside, then renamed). They are not synced to the disk: a host that
 loses power loses its processes too, and the boot id tells.
@@ -25,6 +27,7 @@ EXIT = "exit.json"
 CONTROL = "control"
 LIFE = "life"
 ERRORS = "shim.err"
+ENVIRON = "environ"
 
 VERSION = 1
 """Of the records. An agent reads those of older versions; a higher one is an error."""

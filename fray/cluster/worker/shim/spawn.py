@@ -14,12 +14,17 @@ import json
 import os
 import pwd
 import signal
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .system import die_with_parent
 
 if TYPE_CHECKING:
     from . import cgroups
+
+
+Begin = Callable[[list[str], dict[str, str]], NoReturn]
+"""Goes on as a task, given its command line and its variables."""
 
 
 class Newborn:
@@ -29,16 +34,23 @@ class Newborn:
         request: What an agent asks for; see `fray.cluster.worker.subprocesses`.
         group: The memory group to enter, if any.
         log: Where its output goes.
+        begin: What it does in place of its program; None to execute that.
     """
 
-    def __init__(self, request: dict[str, Any], group: cgroups.Group | None, log: int) -> None:
+    def __init__(
+        self,
+        request: dict[str, Any],
+        group: cgroups.Group | None,
+        log: int,
+        begin: Begin | None = None,
+    ) -> None:
         go_read, self._go = os.pipe()
         self._errors, error_write = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._go)
             os.close(self._errors)
-            _become_task(request, group, log, go_read, error_write)
+            _become_task(request, group, log, go_read, error_write, begin)
         os.close(go_read)
         os.close(error_write)
 
@@ -67,7 +79,12 @@ class Newborn:
 
 
 def _become_task(
-    request: dict[str, Any], group: cgroups.Group | None, log: int, go: int, errors: int
+    request: dict[str, Any],
+    group: cgroups.Group | None,
+    log: int,
+    go: int,
+    errors: int,
+    begin: Begin | None,
 ) -> NoReturn:
     """Runs in the child. Every descriptor but 0, 1 and 2 closes itself at ``exec`` (PEP 446)."""
     try:
@@ -84,6 +101,9 @@ def _become_task(
         if request["cwd"] is not None:
             os.chdir(request["cwd"])
         if os.read(go, 1):
+            if begin is not None:
+                _close_all_but_standard()
+                begin(request["argv"], request["env"])
             _execute(request["argv"], request["env"])
     except OSError as error:
         os.write(errors, json.dumps([error.errno, error.filename, error.strerror]).encode())
@@ -91,6 +111,14 @@ def _become_task(
         os.write(errors, json.dumps([errno.EINVAL, None, repr(error)]).encode())
     finally:
         os._exit(127)
+
+
+def _close_all_but_standard() -> None:
+    """What ``exec`` would close; the end of the errors' pipe says that the program has begun."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with contextlib.suppress(OSError):  # the one by which they are listed
+                os.close(int(name))
 
 
 def _restore_signals() -> None:

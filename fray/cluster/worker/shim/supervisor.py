@@ -32,7 +32,7 @@ import traceback
 from typing import Any, NoReturn
 
 from . import cgroups, procfs, records, spawn
-from .system import LogTrimmer, become_subreaper, set_process_name
+from .system import LogTrimmer, become_subreaper, run_briefly, set_process_name
 
 TICK_S = 1.0
 """How often the log's size, the host's memory kills and lease, and its agent are looked at."""
@@ -48,12 +48,13 @@ _RUNNING, _STOPPING, _KILLING = range(3)
 _NEVER = float("inf")
 
 
-def supervise(fd: int) -> NoReturn:
+def supervise(fd: int, begin: spawn.Begin | None = None) -> NoReturn:
     """Runs one attempt, in a process forked for it. Ends the process.
 
     Args:
         fd: The connection to the agent. A launch request comes in, one line goes out: the attempt's
             record, or an error. It is closed then.
+        begin: See `zygote.main`.
     """
     code = 1
     directory = ""
@@ -65,7 +66,7 @@ def supervise(fd: int) -> NoReturn:
         os.chdir("/")
         set_process_name("fray-supervisor")
         try:
-            supervisor = Supervisor(request, connection)
+            supervisor = Supervisor(request, connection, begin)
         except OSError as error:
             reply = {"errno": error.errno, "message": error.strerror, "file": error.filename}
             _send(connection, {"error": reply})
@@ -101,12 +102,19 @@ class Supervisor:
     Args:
         request: What an agent asks for; see `fray.cluster.worker.subprocesses`.
         connection: To that agent.
+        begin: See `zygote.main`.
 
     Raises:
         OSError: The task cannot be started; nothing is left behind but the run directory.
     """
 
-    def __init__(self, request: dict[str, Any], connection: socket.socket) -> None:
+    def __init__(
+        self,
+        request: dict[str, Any],
+        connection: socket.socket,
+        begin: spawn.Begin | None = None,
+    ) -> None:
+        self._begin = begin
         self._directory: str = request["run_dir"]
         self._grace_s: float = request["stop_grace_s"]
         self._kill_timeout_s: float = request["kill_timeout_s"]
@@ -120,6 +128,8 @@ class Supervisor:
         self._orphan_since: float | None = None
         self._lease_path: str | None = request["lease_path"]
         self._lease_s: float = request["lease_s"]
+        self._cleanup_argv: list[str] = request["cleanup_argv"]
+        self._env: dict[str, str] = request["env"]
         self._owner: tuple[int, int] | None = request["owner"]
         self._heard_at = time.monotonic()
         self._told_unbounded = False
@@ -157,7 +167,7 @@ class Supervisor:
 
     def _start(self, request: dict[str, Any], connection: socket.socket) -> None:
         """Forks the task, writes who it is, and only then lets its program begin."""
-        child = spawn.Newborn(request, self._group, self._log)
+        child = spawn.Newborn(request, self._group, self._log, self._begin)
         self._pid = child.pid
         self.record: records.Record = {
             "attempt_id": request["attempt_id"],
@@ -170,6 +180,7 @@ class Supervisor:
             "stop_grace_s": self._grace_s,
             "kill_timeout_s": self._kill_timeout_s,
             "memory_limit_bytes": request["memory_limit_bytes"] if self._group else None,
+            "cleanup_argv": self._cleanup_argv,
             "group": [self._group.path, self._group.version] if self._group else None,
         }
         try:
@@ -326,6 +337,7 @@ class Supervisor:
             self._stop("fenced", max(left_s + self._grace_s, 0.0))
 
     def _finish(self, survivors: list[int]) -> None:
+        self._clean_up()
         self._write_exit(survivors)
         os.close(self._life)  # now the agents know
         while self._reap():  # rare: what could not be killed is at least not left a zombie
@@ -335,6 +347,14 @@ class Supervisor:
                 if self._group.remove():
                     return
                 time.sleep(0.02)
+
+    def _clean_up(self) -> None:
+        if not self._cleanup_argv:
+            return
+        try:
+            run_briefly(self._cleanup_argv, self._env, self._log)
+        except OSError as error:  # the attempt has ended all the same
+            os.write(self._log, f"[fray] cleaning up failed: {error}\n".encode())
 
     def _write_exit(self, survivors: list[int]) -> None:
         code = None if self._status is None else os.waitstatus_to_exitcode(self._status)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
+import time
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -16,6 +18,9 @@ _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
+
+BRIEFLY_S = 30.0
+"""For what is run once an attempt has ended."""
 
 HOLE_ALIGN_BYTES = 64 * 1024
 """Holes begin and end at multiples of this, a multiple of every usual block size: a file system
@@ -53,6 +58,29 @@ def die_with_parent(signal_number: int) -> None:
         OSError: The kernel refused.
     """
     _prctl(_PR_SET_PDEATHSIG, signal_number)
+
+
+def run_briefly(argv: list[str], environment: dict[str, str], output: int) -> None:
+    """Runs a program to its end, or kills it after a while.
+
+    Args:
+        argv: Its command line; the program's path comes first.
+        environment: All its variables.
+        output: The descriptor for what it prints.
+
+    Raises:
+        OSError: It cannot be started.
+        TimeoutError: It took too long.
+    """
+    files = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
+    pid = os.posix_spawn(argv[0], argv, environment, file_actions=files)
+    deadline = time.monotonic() + BRIEFLY_S
+    while os.waitpid(pid, os.WNOHANG)[0] == 0:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise TimeoutError(errno.ETIMEDOUT, f"it took more than {BRIEFLY_S:g} s", argv[0])
+        time.sleep(0.01)
 
 
 def set_process_name(name: str) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fray.cluster.base import AsyncCluster, Cluster
     from fray.cluster.current import create_cluster, current_cluster, set_current_cluster
     from fray.cluster.local import LocalCluster
+    from fray.cluster.ray import RayCluster
     from fray.cluster.remote import FrayCluster
 
 _LAZY = {
@@ -41,6 +42,7 @@ _LAZY = {
     "Cluster": "fray.cluster.base",
     "FrayCluster": "fray.cluster.remote",
     "LocalCluster": "fray.cluster.local",
+    "RayCluster": "fray.cluster.ray",
     "create_cluster": "fray.cluster.current",
     "current_cluster": "fray.cluster.current",
     "set_current_cluster": "fray.cluster.current",
@@ -76,6 +78,7 @@ __all__ = [
     "JobStatus",
     "LocalCluster",
     "Namespace",
+    "RayCluster",
     "ReservationConfig",
     "ReservationId",
     "ReservationInfo",

@@ -13,6 +13,7 @@ Sources: cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e} and the vendors' data sheets
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 
 from fray.errors import InvalidRequestError
@@ -159,6 +160,8 @@ _FLOPS: dict[str, dict[str, float]] = {
     "v6e": {"bf16": 918 * _T, "int8": 1836 * _T},
 }
 
+_VENDORS = ("nvidia", "tesla")
+
 AUTO_GPU = "auto"
 """The GPU variant that any GPU satisfies."""
 
@@ -180,6 +183,29 @@ def canonical_gpu(variant: str) -> str:
         if name.lower() == variant.lower():
             return name
     return variant
+
+
+def gpu_model(name: str) -> str:
+    """The variant of a GPU, from what its driver calls it.
+
+    Args:
+        name: As in ``NVIDIA H100 80GB HBM3``, ``Tesla V100-SXM2-16GB`` or ``NVIDIA L40S``.
+
+    Returns:
+        The variant that is known here, as in ``H100``; else the name without its vendor, joined by
+        hyphens, as in ``GeForce-RTX-4090``.
+    """
+    words = re.split(r"[\s-]+", name.strip())
+    by_spelling = {known.lower(): known for known in _FLOPS}
+    for word in words:
+        if word.lower() in by_spelling:
+            return by_spelling[word.lower()]
+    return "-".join(word for word in words if word.lower() not in _VENDORS) or AUTO_GPU
+
+
+def known_devices() -> tuple[str, ...]:
+    """The GPU variants and TPU families that are known here, as they are counted."""
+    return tuple(_FLOPS)
 
 
 def peak_flops(device: str, dtype: str = "bf16") -> float:
@@ -217,6 +243,8 @@ __all__ = [
     "CHIPS_PER_VM",
     "TpuTopology",
     "canonical_gpu",
+    "gpu_model",
+    "known_devices",
     "peak_flops",
     "tpu_topology",
 ]

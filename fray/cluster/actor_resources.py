@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fray.cluster.devices import ResourceConfig
+from fray.cluster.devices import ResourceConfig, TpuConfig
 from fray.cluster.resources import parse_bytes
+from fray.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from fray.actor.options import ActorOptions
@@ -19,8 +20,26 @@ def resources_of(options: ActorOptions) -> ResourceConfig:
 
     Raises:
         TypeError: ``resources`` or ``tpu`` is something else.
-        InvalidRequestError: An amount or a type cannot be read; the message names it.
+        InvalidRequestError: An amount or a type cannot be read, or a slice has no such host; the
+            message names it.
     """
+    found = _resources_of(options)
+    if options.slice_host is not None:
+        _check_slice_host(found, options.slice_host)
+    return found
+
+
+def _check_slice_host(resources: ResourceConfig, host: int) -> None:
+    device = resources.device
+    if not isinstance(device, TpuConfig):
+        raise InvalidRequestError(f"slice_host={host} needs a tpu, whose slice is meant")
+    if host >= device.vm_count():
+        raise InvalidRequestError(
+            f"slice_host={host}: a {device.variant} slice has {device.vm_count()} hosts, from 0"
+        )
+
+
+def _resources_of(options: ActorOptions) -> ResourceConfig:
     if options.resources is not None:
         if not isinstance(options.resources, ResourceConfig):
             raise TypeError(f"resources is a ResourceConfig, not {options.resources!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 from fray.errors import InvalidRequestError
@@ -38,4 +39,16 @@ def split_address(address: str) -> tuple[str, int]:
     return match[1] or match[2], port
 
 
-__all__ = ["DEFAULT_PORT", "normalize_address", "split_address"]
+def is_loopback(host: str) -> bool:
+    """Whether only processes of this machine reach an address.
+
+    Args:
+        host: An address or a name. Of names only ``localhost`` counts.
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+__all__ = ["DEFAULT_PORT", "is_loopback", "normalize_address", "split_address"]

@@ -6,7 +6,8 @@ import hashlib
 import os
 import struct
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,8 @@ class BlobStore:
     """
 
     def __init__(self, directory: Path) -> None:
+        self._lock = threading.Lock()
+        self._unwanted: set[str] = set()
         self._directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -99,7 +102,7 @@ class BlobStore:
             )
         digest = digest_of(data)
         path = self._directory / digest
-        if not path.exists():
+        if not self.has(digest):
             # Of its own name (and mode 0600): many submit the same function at the same time.
             fd, temporary = tempfile.mkstemp(prefix=f"{digest}.", dir=self._directory)
             try:
@@ -109,6 +112,7 @@ class BlobStore:
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise
+            self.has(digest)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -130,8 +134,32 @@ class BlobStore:
         Args:
             digest: As `put` gave it.
         """
-        is_digest = len(digest) == 64 and all(c in "0123456789abcdef" for c in digest)
-        return is_digest and (self._directory / digest).exists()
+        if not _is_digest(digest):
+            return False
+        with self._lock:  # whoever asks may be about to use it
+            self._unwanted.discard(digest)
+            return (self._directory / digest).exists()
+
+    def sweep(self, wanted: Set[str]) -> int:
+        """Drops what nobody wants: now, and at the sweep before, and has not asked for since.
+
+        Args:
+            wanted: Digests of all that must stay.
+
+        Returns:
+            How many were dropped.
+        """
+        with self._lock:
+            unwanted = {p.name for p in self._directory.iterdir() if _is_digest(p.name)} - wanted
+            dropped = unwanted & self._unwanted
+            self._unwanted = unwanted - dropped
+            for digest in dropped:
+                (self._directory / digest).unlink(missing_ok=True)
+        return len(dropped)
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
 
 
 __all__ = ["BLOB_BYTES_MAX", "BlobStore", "digest_of", "pack", "unpack"]

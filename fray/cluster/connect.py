@@ -4,48 +4,65 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fray.cluster.client import SESSION_TTL_S, AsyncFrayCluster
 from fray.cluster.identity import JOB_LOOKUP_TIMEOUT_S
-from fray.runtime.auth import TokenAuthenticator
+from fray.cluster.security.credentials import Credentials, SharedSecret, credentials_of
 from fray.runtime.clock import Clock, SystemClock
 from fray.runtime.process import Process
 from fray.runtime.threads import ThreadLanes
 from fray.runtime.websocket import WebSocketTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fray.cluster.identity import Identity
+    from fray.runtime.wsdoor import Page
+    from fray.runtime.wsgate import OnRefused
 
 
 def make_process(
-    token: str,
+    credentials: Credentials | str,
     *,
     host: str = "127.0.0.1",
     port: int = 0,
     advertise_host: str | None = None,
     label: str,
     clock: Clock | None = None,
+    on_refused: OnRefused | None = None,
+    pages: Mapping[str, Page] | None = None,
 ) -> Process:
     """A process of this operating-system process, on the running loop; not yet started.
 
     Args:
-        token: What it shows to others, and expects of them.
+        credentials: What it shows to others, and expects of them; a text is a secret that all of
+            the cluster's processes have.
         host: Address to bind.
         port: Port to bind; 0 for any.
         advertise_host: What others dial.
         label: For people.
         clock: Its clock.
+        on_refused: Told of those who are refused at its door, and why.
+        pages: What can be read over HTTP, by path, by whoever has a token.
     """
     clock = clock or SystemClock()
+    if isinstance(credentials, str):
+        credentials = SharedSecret(credentials)
+    transport = WebSocketTransport(
+        clock,
+        authenticator=credentials.authenticator,
+        token=credentials.show,
+        token_origin="this cluster connection's token",
+        on_refused=on_refused,
+        pages=pages,
+        tls=credentials.tls,
+    )
+    credentials.when_revoked(transport.cut_off)
     return Process(
         clock=clock,
-        transport=WebSocketTransport(
-            clock,
-            authenticator=TokenAuthenticator(token),
-            token=token,
-            token_origin="this cluster connection's token",
-        ),
+        transport=transport,
         threads=ThreadLanes(),
         host=host,
         port=port,
@@ -56,7 +73,7 @@ def make_process(
 
 async def open_cluster(
     address: str,
-    token: str,
+    token: str | Path,
     identity: Identity,
     *,
     lookup_timeout_s: float = 0.0,
@@ -67,7 +84,7 @@ async def open_cluster(
 
     Args:
         address: The controller's ``host:port``.
-        token: The cluster's token.
+        token: Its token for the cluster, or the file that holds it: then a renewed one counts.
         identity: Who connects.
         lookup_timeout_s: How long look-ups wait for a name.
         label: For people.
@@ -77,7 +94,9 @@ async def open_cluster(
         ClusterUnavailable: Nobody answers there, or we are not let in.
     """
     host = bind_host_for(address)
-    process = make_process(token, host=host, label=label)
+    clock = SystemClock()
+    credentials = credentials_of(token, address, clock, namespace=identity.namespace)
+    process = make_process(credentials, host=host, label=label, clock=clock)
     await process.start()
     cluster = AsyncFrayCluster(
         process,
@@ -85,6 +104,7 @@ async def open_cluster(
         identity,
         lookup_timeout_s=lookup_timeout_s,
         session_ttl_s=session_ttl_s,
+        credentials=credentials,
     )
     try:
         await cluster.open()

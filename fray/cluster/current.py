@@ -16,22 +16,24 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fray.actor.current import CURRENT_SYSTEM, DEFAULT_SYSTEM, using
 from fray.actor.resolver import check_name
 from fray.cluster.base import Cluster, SyncCluster
 from fray.cluster.identity import Identity, user_name
 from fray.cluster.spec import ClusterSpec, parse_spec
-from fray.errors import ClusterClosed, ClusterError, UnsupportedError
+from fray.errors import ClusterClosed, ClusterError, InvalidRequestError, UnsupportedError
 from fray.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from fray.actor.system import ActorSystem
     from fray.cluster.client import AsyncFrayCluster
+    from fray.cluster.environment import EnvironmentConfig
 
 CURRENT_CLUSTER: ContextVar[Cluster | None] = ContextVar("fray_current_cluster", default=None)
 
@@ -43,18 +45,17 @@ class _Connections:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._open: dict[str, SyncCluster] = {}
+        self._open: dict[str, Cluster] = {}
         self._made: list[SyncCluster] = []
         self._blocks: list[Cluster] = []
         self._chosen: Cluster | None = None
 
-    def get(self, spec: str) -> SyncCluster:
+    def get(self, spec: str) -> Cluster:
         with self._lock:
             found = self._open.get(spec)
-            if found is not None and not found.system.closed:
+            if found is not None and not _is_closed(found):
                 return found
             cluster = create_cluster(spec)
-            assert isinstance(cluster, SyncCluster)
             self.retire(cluster)  # it is current as long as the environment names it, no longer
             self._open[spec] = cluster
             return cluster
@@ -63,7 +64,7 @@ class _Connections:
         with self._lock:
             self._made.append(cluster)
 
-    def retire(self, cluster: SyncCluster) -> None:
+    def retire(self, cluster: Cluster) -> None:
         with self._lock:
             self._made = [c for c in self._made if c is not cluster]
 
@@ -84,7 +85,7 @@ class _Connections:
                 return self._blocks[-1]
             if self._made and not os.environ.get(SPEC_VARIABLE):
                 return self._made[-1]
-            return self.get(spec_of())
+            return self.get("ray" if _is_inside_ray() else spec_of())
 
     def would_start(self) -> bool:
         """Whether `current` would start an embedded cluster."""
@@ -96,7 +97,8 @@ class _Connections:
                 and self._chosen is None
                 and not self._blocks
                 and not self._made
-                and (found is None or found.system.closed)
+                and (found is None or _is_closed(found))
+                and not _is_inside_ray()
                 and parse_spec(spec).kind == "local"
             )
 
@@ -118,6 +120,21 @@ class _Connections:
 
     def choose(self, cluster: Cluster | None) -> None:
         self._chosen = cluster
+
+
+def _is_closed(cluster: Cluster) -> bool:
+    return cluster.system.closed if isinstance(cluster, SyncCluster) else cast(Any, cluster).closed
+
+
+def _system_of(cluster: Cluster | None) -> ActorSystem | None:
+    """A cluster's actor system; None for one that somebody has written who has none."""
+    return getattr(cluster, "system", None)
+
+
+def _is_inside_ray() -> bool:
+    """Whether this process has joined a Ray, and no cluster is named."""
+    ray = sys.modules.get("ray")  # who runs within Ray has imported it
+    return ray is not None and not os.environ.get(SPEC_VARIABLE) and cast(Any, ray).is_initialized()
 
 
 _CONNECTIONS = _Connections()
@@ -190,7 +207,7 @@ def set_current_cluster(cluster: Cluster | None) -> None:
     """
     if cluster is not None and not isinstance(cluster, Cluster):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"the current cluster is what create_cluster() gives, not {cluster!r}")
-    system = cluster.system if isinstance(cluster, SyncCluster) else None
+    system = _system_of(cluster)
     if CURRENT_CLUSTER.get() in (None, _CONNECTIONS.chosen):
         _CONNECTIONS.choose(cluster)
         DEFAULT_SYSTEM.choose(system)
@@ -209,10 +226,11 @@ def using_cluster(cluster: Cluster) -> Generator[Cluster]:
         stack.callback(CURRENT_CLUSTER.reset, CURRENT_CLUSTER.set(cluster))
         _CONNECTIONS.enter(cluster)
         stack.callback(_CONNECTIONS.leave, cluster)
-        if isinstance(cluster, SyncCluster):
-            stack.enter_context(using(cluster.system))
-            DEFAULT_SYSTEM.push(cluster.system)
-            stack.callback(DEFAULT_SYSTEM.remove, cluster.system)
+        system = _system_of(cluster)
+        if system is not None:
+            stack.enter_context(using(system))
+            DEFAULT_SYSTEM.push(system)
+            stack.callback(DEFAULT_SYSTEM.remove, system)
         yield cluster
 
 
@@ -254,7 +272,9 @@ def create_cluster(spec: str) -> Cluster:
         from fray.cluster.remote import FrayCluster
 
         return FrayCluster(parsed.address)
-    raise UnsupportedError(f"clusters of kind {parsed.kind!r} are not available in this version")
+    from fray.cluster.ray import RayCluster
+
+    return RayCluster(**parsed.ray_options())
 
 
 def close_cluster(cluster: Any) -> None:
@@ -289,9 +309,10 @@ def default_system(*, start: bool = True) -> ActorSystem:
             "process's embedded cluster cannot be reached from here"
         )
     cluster = current_cluster()
-    if not isinstance(cluster, SyncCluster):
+    system = _system_of(cluster)
+    if system is None:
         raise UnsupportedError(f"{type(cluster).__name__} has no actors of fray's own")
-    return cluster.system
+    return system
 
 
 class connect:  # noqa: N801 - reads as a function: `async with fray.connect() as cluster`
@@ -307,9 +328,12 @@ class connect:  # noqa: N801 - reads as a function: `async with fray.connect() a
         spec: Which cluster; None for ``FRAY_CLUSTER_SPEC``, else an embedded local one.
         namespace: In which its actors' names are; None for ``FRAY_NAMESPACE``, else a new one.
         fresh_namespace: Take a new one in any case.
+        environment: What its actors find around them, and jobs that say nothing of it: this project
+            (``EnvironmentConfig.create()``) where the hosts do not have it. None for what the
+            connection's own job has, or the hosts themselves.
 
     Raises:
-        InvalidRequestError: The spec cannot be read.
+        InvalidRequestError: The spec cannot be read, or the environment cannot be.
         ValueError: The namespace is empty, or no string.
         ClusterUnavailable: The cluster does not answer.
     """
@@ -320,7 +344,10 @@ class connect:  # noqa: N801 - reads as a function: `async with fray.connect() a
         *,
         namespace: str | None = None,
         fresh_namespace: bool = False,
+        environment: EnvironmentConfig | None = None,
     ) -> None:
+        _check_environment(environment)
+        self._environment = environment
         self._spec: ClusterSpec = parse_spec(spec or spec_of())
         if namespace is not None:
             check_name(namespace, what="a namespace")
@@ -340,8 +367,9 @@ class connect:  # noqa: N801 - reads as a function: `async with fray.connect() a
         elif self._spec.kind == "fray":
             context = _open_remote(self._spec.address, self._identity())
         else:
-            raise UnsupportedError(f"fray.connect() to {self._spec.kind!r} is not available")
+            raise _no_block_on_ray()
         cluster = await self._async_stack.enter_async_context(context)
+        cluster.environment = self._environment
         self._async_stack.enter_context(using_cluster(SyncCluster(cluster)))
         return cluster
 
@@ -360,13 +388,44 @@ class connect:  # noqa: N801 - reads as a function: `async with fray.connect() a
 
             cluster = FrayCluster(self._spec.address, identity=self._identity())
         else:
-            raise UnsupportedError(f"fray.connect() to {self._spec.kind!r} is not available")
+            raise _no_block_on_ray()
         self._stack.callback(close_cluster, cluster)
+        _client_of(cluster).environment = self._environment
         self._stack.enter_context(using_cluster(cluster))
         return cluster
 
     def __exit__(self, *exc_info: Any) -> None:
         self._stack.close()
+
+
+def _check_environment(environment: EnvironmentConfig | None) -> None:
+    if environment is None:
+        return
+    from fray.cluster.environment import EnvironmentConfig
+    from fray.cluster.environment_sender import check_environment
+
+    if not isinstance(environment, EnvironmentConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidRequestError(
+            "a connection's environment is of type EnvironmentConfig, such as "
+            f"EnvironmentConfig.create(); not {environment!r}"
+        )
+    check_environment(environment, "the connection's environment")
+
+
+def _no_block_on_ray() -> UnsupportedError:
+    return UnsupportedError(
+        "fray.connect() does not connect to Ray: write `with create_cluster('ray') as cluster` "
+        "(fray.cluster), or nothing where the program has joined Ray (ray.init()) or "
+        f"{SPEC_VARIABLE}=ray is set; handles can be awaited there on any loop"
+    )
+
+
+def _client_of(cluster: SyncCluster) -> AsyncFrayCluster:
+    from fray.cluster.client import AsyncFrayCluster
+
+    client = cluster.asynchronous
+    assert isinstance(client, AsyncFrayCluster), "what fray.connect() opens"
+    return client
 
 
 @contextlib.asynccontextmanager

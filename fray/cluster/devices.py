@@ -7,13 +7,16 @@ and not by a scheduler an hour later.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from fray.cluster.accelerators import AUTO_GPU, peak_flops, tpu_topology
+from fray.cluster.constraints import check_labels, parse_constraint
+from fray.cluster.names import DEMANDS_MAX, check_count, check_tasks
 from fray.cluster.resources import parse_bytes
 from fray.errors import InvalidRequestError, UnsupportedError
+from fray.wording import counted
 
 TpuType: TypeAlias = str
 """A Google accelerator type, as in ``v5litepod-16``; see `fray.cluster.accelerators`."""
@@ -134,7 +137,8 @@ class TpuConfig:
             )
         if math.prod(int(side) for side in sides) != chips:
             raise InvalidRequestError(
-                f"topology {self.topology} does not have the {chips} chips of a {self.variant}"
+                f"topology {self.topology} does not have the {counted(chips, 'chip')} of a "
+                f"{self.variant}"
             )
 
     def chip_count(self) -> int:
@@ -172,6 +176,14 @@ DeviceConfig: TypeAlias = CpuConfig | GpuConfig | TpuConfig
 """Any device description."""
 
 
+def _no_labels() -> Mapping[str, str]:
+    return {}
+
+
+def _no_preferences() -> Mapping[str, float]:
+    return {}
+
+
 @dataclass
 class ResourceConfig:
     """What each replica of a job needs, and how many replicas there are.
@@ -183,9 +195,15 @@ class ResourceConfig:
         ram: Memory per task, as in ``8g``; see `fray.cluster.resources.parse_bytes`.
         disk: Disk per task, as in ``10g``.
         device: The accelerators of one replica; a TPU slice may span several hosts.
-        replicas: How many; for TPUs, slices. At least 1.
+        replicas: How many; for TPUs, slices. At least 1, at most `TASKS_MAX` tasks.
         preemptible: Whether hosts that the cloud may take back will do.
         regions: Where it may run; None is anywhere.
+        zones: The same for zones.
+        labels: Labels that its hosts must have, with these values.
+        constraints: What else its hosts must be, as in ``zone!=us-a`` or ``device in H100,A100``;
+            see `fray.cluster.constraints`.
+        preferences: What would be nice: constraints and their weights, above 0. Among the hosts
+            that will do, those with the greatest sum are taken.
 
     Raises:
         InvalidRequestError: A value makes no sense.
@@ -198,6 +216,10 @@ class ResourceConfig:
     replicas: int = 1
     preemptible: bool = True
     regions: Sequence[str] | None = None
+    zones: Sequence[str] | None = None
+    labels: Mapping[str, str] = field(default_factory=_no_labels)
+    constraints: Sequence[str] = ()
+    preferences: Mapping[str, float] = field(default_factory=_no_preferences)
 
     def __post_init__(self) -> None:
         self.validate()
@@ -216,11 +238,17 @@ class ResourceConfig:
             raise InvalidRequestError(
                 f"replicas must be a whole number, at least 1, not {self.replicas!r}"
             )
+        check_tasks(self.replicas, "replicas")
         _check_device(self.device)
-        if isinstance(self.regions, str):
-            raise InvalidRequestError(f"regions must be a list of names: [{self.regions!r}]")
-        if self.regions is not None and not all(self.regions):
-            raise InvalidRequestError(f"a region's name is empty in {list(self.regions)}")
+        _check_names("region", self.regions)
+        _check_names("zone", self.zones)
+        check_labels(self.labels)
+        if isinstance(self.constraints, str):
+            raise InvalidRequestError(f"constraints must be a list: [{self.constraints!r}]")
+        check_count(len(self.constraints), DEMANDS_MAX, "constraints")
+        for text in self.constraints:
+            parse_constraint(text)
+        _check_preferences(self.preferences)
 
     @classmethod
     def with_tpu(cls, tpu_type: TpuType, slice_count: int = 1, **kwargs: Any) -> ResourceConfig:
@@ -301,6 +329,28 @@ def _is_amount(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return 0 <= value < math.inf
+
+
+def _check_names(what: str, names: Sequence[str] | None) -> None:
+    if isinstance(names, str):
+        raise InvalidRequestError(f"{what}s must be a list of names: [{names!r}]")
+    if names is not None and not all(names):
+        raise InvalidRequestError(f"a {what}'s name is empty in {list(names)}")
+
+
+def _check_preferences(preferences: Mapping[str, float]) -> None:
+    if not isinstance(preferences, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidRequestError(
+            f"preferences must give a weight to each constraint, as in {{'zone=us-a': 10}}; "
+            f"not {preferences!r}"
+        )
+    check_count(len(preferences), DEMANDS_MAX, "preferences")
+    for text, weight in preferences.items():
+        parse_constraint(text)
+        if not _is_amount(weight) or not weight:
+            raise InvalidRequestError(
+                f"the weight of preference {text!r} must be a number above 0, not {weight!r}"
+            )
 
 
 def _check_device(device: object) -> None:

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +28,14 @@ from fray.cluster.control import (
     ActorsApi,
     AgentApi,
     BlobsApi,
+    FleetApi,
     JobsApi,
     NameClaim,
     NamesApi,
-    control,
 )
+from fray.cluster.controlcalls import control
 from fray.cluster.controller.commands import SubmitJobs
-from fray.cluster.controller.specs import ActorRole, JobSpec, Program
+from fray.cluster.controller.specs import ActorRole, Environment, JobSpec, Program
 from fray.cluster.types import UNLIMITED
 from fray.cluster.worker.stopping import stop_s
 from fray.cluster.worker.taskfile import HostedActor
@@ -71,6 +72,23 @@ OBITUARY_WAIT_S = 3.0
 """How long an agent may take to learn why a process of its host is gone."""
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the actors of a connection find around them.
+
+    Attributes:
+        environment: As the ledger keeps it.
+        hints: Where it is on the connection's own machine.
+        needs_process: Whether an actor can have it only in a process of its own.
+        virtual: Whether slices are virtual: each of their hosts is any place.
+    """
+
+    environment: Environment = field(default_factory=Environment)
+    hints: Mapping[str, str] = field(default_factory=dict[str, str])
+    needs_process: bool = False
+    virtual: bool = False
+
+
 class ClusterDirectory:
     """Finds and makes actors through a cluster's controller. See `Directory`.
 
@@ -80,8 +98,10 @@ class ClusterDirectory:
         actors: What becomes of the controller's actors.
         jobs: The controller's jobs.
         blobs: The controller's blobs.
+        fleet: The controller's hosts.
         cluster_address: The controller's ``host:port``.
         isolate: Whether actors get processes of their own unless they say otherwise.
+        surroundings: Gives what actors find around them.
     """
 
     def __init__(
@@ -92,16 +112,20 @@ class ClusterDirectory:
         actors: ActorsApi,
         jobs: JobsApi,
         blobs: BlobsApi,
+        fleet: FleetApi,
         cluster_address: str,
         isolate: bool,
+        surroundings: Callable[[], Awaitable[Surroundings]],
     ) -> None:
         self._identity = identity
         self._names = names
         self._actors = actors
         self._jobs = jobs
         self._blobs = blobs
+        self._fleet = fleet
         self._cluster_address = cluster_address
         self._isolate = isolate
+        self._surroundings = surroundings
         self._system: ActorSystem | None = None
         self._claims: dict[tuple[str, str, str], NameClaim] = {}
         self._controller_lost = asyncio.Event()
@@ -231,6 +255,10 @@ class ClusterDirectory:
         found = await self._names.list(namespace, prefix)
         return [(named.name, named.endpoint) for named in found]
 
+    async def cpus(self) -> float:
+        """See `Directory.cpus`."""
+        return await self._fleet.cpus()
+
     async def create(self, spec: ActorSpec) -> str:
         """See `Directory.create`."""
         submission = SubmitJobs(submission_id=spec.actor_id, jobs=(await self._job_of(spec),))
@@ -256,16 +284,21 @@ class ClusterDirectory:
     async def _job_of(self, spec: ActorSpec) -> JobSpec:
         me, options = self._identity, spec.options
         hosted = HostedActor.of(spec.actor_id, spec.label, spec.namespace, options)
-        isolated = options.process == "own" or (options.process == "auto" and self._isolate)
+        around = await self._surroundings()
+        isolate = self._isolate or around.needs_process
+        isolated = options.process == "own" or (options.process == "auto" and isolate)
         return JobSpec(
             job_id=JobId(f"{me.user}/{job_name(spec.label)}"),
             name=job_name(spec.label),
             user=me.user,
             namespace=Namespace(spec.namespace),
             program=Program(blob=await self._blobs.put(pack(spec.payload))),
+            environment=around.environment,
             resources=resources_of(options),
             max_retries_failure=UNLIMITED if spec.supervised else options.max_restarts,
             max_retries_preemption=UNLIMITED if spec.supervised else options.max_preemptions,
+            evictable=options.preemptible,
+            slice_host=None if around.virtual else options.slice_host,
             parent=JobId(me.job_id) if me.is_task else None,
             detached=options.lifetime == "detached",
             actor=ActorRole(
@@ -273,11 +306,14 @@ class ClusterDirectory:
                 me.session_id,
                 supervised=spec.supervised,
                 owner_attempt=me.attempt_id if spec.supervised else "",
+                held=spec.held,
+                name=options.name or "",
             ),
             hints={
                 "actor": json_dumps(hosted).decode(),
                 "isolation": "process" if isolated else "thread",
                 **import_hints(),
+                **around.hints,
             },
         )
 
@@ -303,6 +339,12 @@ class ClusterDirectory:
         """See `Directory.start_again`."""
         await self._actors.start(actor_id, incarnation)
 
+    async def start_together(
+        self, group_id: str, name: str, incarnations: Mapping[str, int]
+    ) -> None:
+        """See `Directory.start_together`."""
+        await self._actors.start_together(group_id, job_name(name), dict(incarnations))
+
     async def halt(self, actor_id: str, reason: str, *, grace_s: float, down: bool) -> None:
         """See `Directory.halt`."""
         await self._actors.halt(actor_id, reason, min(stop_s(grace_s), STOP_S_MAX), down)
@@ -310,6 +352,23 @@ class ClusterDirectory:
     async def end(self, actor_id: str, cause: DeathCause) -> None:
         """See `Directory.end`."""
         await self._actors.end(actor_id, cause)
+
+    def report_checkpoint(self) -> None:
+        """Tells the agent of this host that this attempt has saved its work. Any thread."""
+        system, me = self._system, self._identity
+        if system is None or not me.attempt_id or system.closed:
+            return  # a driver's work is not the cluster's to preempt
+
+        async def tell() -> None:
+            try:
+                await self.agent(me.agent_address).report_checkpoint(AttemptId(me.attempt_id))
+            except ClusterError as exc:  # the next checkpoint is told again
+                log.debug("a checkpoint was not reported: %s", exc)
+
+        def begin() -> None:
+            self._scope.spawn(tell(), name="checkpoint")
+
+        system.process.post(begin)
 
     def environment(self) -> Mapping[str, Any]:
         """See `Directory.environment`."""
@@ -338,4 +397,11 @@ def _own(path: str) -> bool:
     return any(Path(path).is_relative_to(prefix) for prefix in (sys.prefix, sys.base_prefix))
 
 
-__all__ = ["OBITUARY_WAIT_S", "RENEW_S", "ClusterDirectory", "import_hints", "job_name"]
+__all__ = [
+    "OBITUARY_WAIT_S",
+    "RENEW_S",
+    "ClusterDirectory",
+    "Surroundings",
+    "import_hints",
+    "job_name",
+]

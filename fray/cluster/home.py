@@ -2,9 +2,10 @@
 
 `ClusterHome` is ``$FRAY_HOME/clusters/<name>`` (``~/.fray`` by default)::
 
-    token     the secret that lets clients and workers in (0600)
+    token     the administrator's token (0600); see `fray.cluster.security.keyring`
+    keys/     what signs tokens; likewise
     journal   the controller's; made by it
-    logs/     what the daemons print
+    logs/     what the daemons print; in jobs/ the archive of what jobs print
     bundles/  project folders
     blobs/    opaque bytes by digest
     run/      controller.json, worker-<name>.json: one file per daemon that is ready
@@ -19,7 +20,6 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -27,16 +27,13 @@ from typing import Any, Literal, TypeAlias
 import orjson
 
 from fray.cluster.addresses import normalize_address
-from fray.cluster.files import write_atomically, write_once
+from fray.cluster.files import write_atomically
 from fray.errors import InvalidRequestError
-from fray.runtime.clock import Clock, SystemClock
 
 DaemonKind: TypeAlias = Literal["controller", "worker"]
 
 DEFAULT_NAME = "default"
 """The cluster of whoever names none."""
-
-TOKEN_NBYTES = 32
 
 STARTED_TOLERANCE_S = 2.0
 """Start times are computed from the boot time, which clock adjustments shift a little."""
@@ -56,6 +53,7 @@ class Daemon:
         started: When that process began, in seconds since 1970: pids are used again.
         address: Its ``host:port``.
         host: The machine that it runs on. Homes may be shared between machines.
+        joins: Of a worker, the controller's ``host:port``, as it was told.
     """
 
     kind: DaemonKind
@@ -64,6 +62,7 @@ class Daemon:
     started: float
     address: str
     host: str = ""
+    joins: str = ""
 
     @property
     def is_here(self) -> bool:
@@ -170,6 +169,11 @@ class ClusterHome:
         """Opaque bytes by digest."""
         return self.path / "blobs"
 
+    @property
+    def archive(self) -> Path:
+        """What jobs print, where no other place is given for it: see `fray.cluster.archive`."""
+        return self.logs / "jobs"
+
     def log_path(self, kind: DaemonKind, name: str = "") -> Path:
         """The file that a daemon prints to.
 
@@ -195,44 +199,16 @@ class ClusterHome:
             ) from exc
         return self
 
-    def token(self, clock: Clock | None = None) -> str:
-        """The cluster's token; made if there is none. Of several at once, all get the same.
-
-        Args:
-            clock: Makes it; the system's by default.
-
-        Raises:
-            InvalidRequestError: It cannot be read or made.
-        """
-        try:
-            with suppress(FileNotFoundError):
-                return self._read_token()
-            self.ensure()
-            secret = (clock or SystemClock()).token(TOKEN_NBYTES)
-            write_once(self.token_path, secret.encode() + b"\n")
-            return self._read_token()
-        except OSError as exc:
-            raise InvalidRequestError(
-                f"the token file {self.token_path} cannot be read: {exc.strerror}"
-            ) from exc
-
-    def _read_token(self) -> str:
-        token = self.token_path.read_text().strip()
-        if not token:
-            raise InvalidRequestError(
-                f"the token file {self.token_path} is empty; remove it, and `fray up` makes another"
-            )
-        return token
-
     # ---- daemons
 
-    def write_daemon(self, kind: DaemonKind, name: str, address: str) -> Daemon:
+    def write_daemon(self, kind: DaemonKind, name: str, address: str, *, joins: str = "") -> Daemon:
         """Says that the calling process is a daemon, and ready.
 
         Args:
             kind: What it is.
             name: A worker's name; empty for the controller.
             address: Its ``host:port``.
+            joins: Of a worker, the controller's ``host:port``.
 
         Raises:
             OSError: The file cannot be written.
@@ -241,7 +217,7 @@ class ClusterHome:
 
         self.ensure()
         started = psutil.Process().create_time()
-        daemon = Daemon(kind, name, os.getpid(), started, address, socket.gethostname())
+        daemon = Daemon(kind, name, os.getpid(), started, address, socket.gethostname(), joins)
         record = {key: value for key, value in asdict(daemon).items() if key != "kind"}
         write_atomically(self._daemon_path(kind, name), orjson.dumps(record))
         return daemon
@@ -318,7 +294,7 @@ def find_home_by_address(address: str, root: Path | None = None) -> ClusterHome 
         InvalidRequestError: That is no address.
     """
     wanted = normalize_address(address)
-    found = [home for home in all_homes(root) if _same_address(home.address, wanted)]
+    found = [home for home in all_homes(root) if is_same_address(home.address, wanted)]
     for home in found:
         controller = home.daemon("controller")
         if controller is not None and controller.alive:
@@ -326,9 +302,15 @@ def find_home_by_address(address: str, root: Path | None = None) -> ClusterHome 
     return found[0] if found else None
 
 
-def _same_address(address: str, wanted: str) -> bool:
+def is_same_address(written: str, wanted: str) -> bool:
+    """Whether an address out of a file means the same as another.
+
+    Args:
+        written: What stands in the file; may be empty, or nonsense.
+        wanted: ``host:port``.
+    """
     try:
-        return bool(address) and normalize_address(address) == wanted
+        return bool(written) and normalize_address(written) == normalize_address(wanted)
     except InvalidRequestError:  # somebody wrote into the file
         return False
 
@@ -354,6 +336,7 @@ def _read_daemon(path: Path, kind: DaemonKind) -> Daemon | None:
             started=float(record["started"]),
             address=str(record["address"]),
             host=str(record.get("host", "")),
+            joins=str(record.get("joins", "")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -361,7 +344,6 @@ def _read_daemon(path: Path, kind: DaemonKind) -> Daemon | None:
 
 __all__ = [
     "DEFAULT_NAME",
-    "TOKEN_NBYTES",
     "ClusterHome",
     "Daemon",
     "DaemonKind",
@@ -369,4 +351,5 @@ __all__ = [
     "find_home_by_address",
     "fray_home",
     "is_process",
+    "is_same_address",
 ]

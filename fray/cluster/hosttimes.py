@@ -46,7 +46,7 @@ class HostTimes:
     @property
     def orders_wait_s(self) -> float:
         """How long one question for changed orders waits: it is the host's sign of life, too."""
-        return min(5.0, self.lease_s / 12)
+        return min(10.0, self.lease_s / 6)
 
     @property
     def answer_s(self) -> float:
@@ -55,8 +55,8 @@ class HostTimes:
 
     @property
     def suspect_s(self) -> float:
-        """Silence after which nothing new goes to a host: twice its pause between two questions."""
-        return 2 * self.orders_wait_s
+        """Silence after which nothing new goes to a host: it should have asked again by then."""
+        return self.orders_wait_s + self.answer_s
 
     @property
     def look_s(self) -> float:

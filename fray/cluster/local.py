@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from fray.actor.system import ActorSystem
+from fray.checks import check_whole
 from fray.cluster.base import SyncCluster
 from fray.cluster.client import AsyncFrayCluster
 from fray.cluster.connect import JOB_LOOKUP_TIMEOUT_S, make_process
@@ -29,7 +30,6 @@ from fray.cluster.worker.hosts import host_resources
 from fray.cluster.worker.local import LocalLauncher
 from fray.cluster.worker.service import serve_agent
 from fray.cluster.worker.subprocesses import SubprocessLauncher
-from fray.errors import InvalidRequestError
 from fray.ids import WorkerId
 from fray.runtime.clock import SystemClock
 from fray.runtime.loopthread import LoopThread
@@ -102,6 +102,7 @@ class _Embedded:
             launcher=self.launcher,
             home=self._home,
             token_file=str(self._token_file),
+            environments=True,
         )
         await serve_agent(process, self._agent)
         await self._agent.ready()
@@ -150,12 +151,18 @@ def _tell_of_disorder(exc: Exception) -> None:
 
 
 async def _open_driver(
-    embedded: _Embedded, identity: Identity, *, use_processes: bool
+    embedded: _Embedded, identity: Identity, *, use_processes: bool, isolated_env: bool
 ) -> AsyncFrayCluster:
     """The driver's connection, on the running loop; it also hosts local actors and jobs."""
     process = make_process(embedded.token, label="driver")
     await process.start()
-    cluster = AsyncFrayCluster(process, embedded.address, identity, isolate=use_processes)
+    cluster = AsyncFrayCluster(
+        process,
+        embedded.address,
+        identity,
+        isolate=use_processes,
+        isolated_env=isolated_env,
+    )
 
     async def inside(task: TaskFile) -> AsyncFrayCluster:
         own = AsyncFrayCluster(
@@ -164,6 +171,7 @@ async def _open_driver(
             task.identity(),
             lookup_timeout_s=JOB_LOOKUP_TIMEOUT_S,
             isolate=use_processes,
+            isolated_env=isolated_env,
             owns_process=False,
         )
         await own.open()
@@ -193,11 +201,11 @@ async def open_local(
         use_isolated_env: See `LocalCluster`.
         strict: See `LocalCluster`.
     """
-    embedded = _Embedded(_check_workers(max_workers), strict)
+    embedded = _Embedded(check_whole("max_workers", max_workers, 1), strict)
     embedded.start()
     try:
         cluster = await _open_driver(
-            embedded, identity, use_processes=use_processes or use_isolated_env
+            embedded, identity, use_processes=use_processes, isolated_env=use_isolated_env
         )
         try:
             yield cluster
@@ -207,26 +215,23 @@ async def open_local(
         await embedded.stop_async()
 
 
-def _check_workers(max_workers: int) -> int:
-    if isinstance(max_workers, bool) or not isinstance(max_workers, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"max_workers is a whole number, not {max_workers!r}")
-    if max_workers < 1:
-        raise InvalidRequestError(f"max_workers must be at least 1, not {max_workers}")
-    return max_workers
-
-
 class LocalCluster(SyncCluster):
     """Local cluster for development and testing: the real controller, embedded.
 
     A job runs in a thread where nothing about it needs a process, and in a child process
     otherwise: a program, several replicas, environment variables or packages that the user gave.
+    What actors print appears on this process's standard output, from a child process with
+    ``[NAME]`` before each line; what jobs print is in their logs.
+
     A context manager; `shutdown` ends it and everything that runs on it.
 
     Args:
         max_workers: Jobs that run at once, ≥ 1. Members of a group start together beyond it, and
             a job that waits for others does not count.
         use_processes: Run every job and actor in a child process.
-        use_isolated_env: The same: a child process does not share this one's modules.
+        use_isolated_env: Run every job and actor in a child process, and each job whose environment
+            names a workspace with that project's own dependencies and the extras that it asks for,
+            built by uv. Else a job has the driver's packages, and those of its ``pip_packages``.
         strict: Count CPUs, memory and accelerators as a real host would.
         identity: Who connects; None for what the environment tells.
 
@@ -246,14 +251,17 @@ class LocalCluster(SyncCluster):
         from fray.cluster.current import announce, identity_of
 
         who = identity or identity_of()
-        self._embedded = _Embedded(_check_workers(max_workers), strict)
+        self._embedded = _Embedded(check_whole("max_workers", max_workers, 1), strict)
         self._thread = LoopThread("fray-driver")
         self._embedded.start()
         try:
             self._thread.start()
             self._cluster = self._thread.run(
                 lambda: _open_driver(
-                    self._embedded, who, use_processes=use_processes or use_isolated_env
+                    self._embedded,
+                    who,
+                    use_processes=use_processes,
+                    isolated_env=use_isolated_env,
                 )
             )
         except BaseException:

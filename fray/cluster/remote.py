@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fray.cluster.addresses import split_address
 from fray.cluster.base import SyncCluster
-from fray.cluster.client import OPEN_TIMEOUT_S, AsyncFrayCluster, no_answer, token_of
+from fray.cluster.client import OPEN_TIMEOUT_S, AsyncFrayCluster, no_answer, token_file_of
 from fray.cluster.connect import JOB_LOOKUP_TIMEOUT_S, open_cluster
 from fray.cluster.home import find_home_by_address
 from fray.errors import InvalidRequestError
@@ -42,7 +42,7 @@ async def open_remote(
         home = find_home_by_address(address)
         token_file = str(home.token_path) if home is not None else ""
     try:
-        token = token_of(environ, token_file=token_file)
+        token = token_file_of(environ, token_file=token_file)
     except InvalidRequestError:
         await _check_answers(address)  # a cluster that is not up needs no token
         raise

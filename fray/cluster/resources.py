@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fray.errors import InvalidRequestError
+from fray.wording import counted
 
 MILLI = 1000
 """Thousandths of a CPU or of a GPU in a whole one."""
@@ -107,6 +108,32 @@ class Resources:
             _combine(self.tpus, other.tpus, -1),
         )
 
+    def times(self, count: int) -> "Resources":
+        """So many of it.
+
+        Args:
+            count: At least 0.
+        """
+        if count == 1:
+            return self
+        return Resources(
+            self.cpu_milli * count,
+            self.memory_bytes * count,
+            self.disk_bytes * count,
+            {key: n * count for key, n in self.gpus.items()} if count else {},
+            {key: n * count for key, n in self.tpus.items()} if count else {},
+        )
+
+    def clipped(self) -> "Resources":
+        """The same without what is below nothing."""
+        return Resources(
+            max(self.cpu_milli, 0),
+            max(self.memory_bytes, 0),
+            max(self.disk_bytes, 0),
+            {key: n for key, n in self.gpus.items() if n > 0},
+            {key: n for key, n in self.tpus.items() if n > 0},
+        )
+
     def __hash__(self) -> int:
         return hash(
             (
@@ -140,11 +167,14 @@ class Resources:
     def describe(self) -> str:
         """For people, as in ``4 cpus, 8GiB memory, 2 H100``; ``nothing`` where all is zero."""
         parts = [
-            f"{format_milli(self.cpu_milli)} cpus" if self.cpu_milli else "",
+            counted(format_milli(self.cpu_milli), "cpu") if self.cpu_milli else "",
             f"{format_bytes(self.memory_bytes)} memory" if self.memory_bytes else "",
             f"{format_bytes(self.disk_bytes)} disk" if self.disk_bytes else "",
-            *(f"{format_milli(n)} {variant} gpus" for variant, n in sorted(self.gpus.items())),
-            *(f"{n} {family} chips" for family, n in sorted(self.tpus.items())),
+            *(
+                counted(format_milli(n), f"{variant} gpu")
+                for variant, n in sorted(self.gpus.items())
+            ),
+            *(counted(n, f"{family} chip") for family, n in sorted(self.tpus.items())),
         ]
         return ", ".join(part for part in parts if part) or "nothing"
 

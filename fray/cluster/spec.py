@@ -61,6 +61,21 @@ class ClusterSpec:
                 )
         return taken
 
+    def ray_options(self) -> dict[str, str]:
+        """The options of a cluster on Ray, as its constructor takes them.
+
+        Raises:
+            InvalidRequestError: One is unknown, or empty.
+        """
+        for name, text in self.options.items():
+            if name != "namespace":
+                raise InvalidRequestError(
+                    f"a cluster on Ray has no option {name!r} (there is: namespace)"
+                )
+            if not text:
+                raise InvalidRequestError("the namespace of a cluster on Ray is empty")
+        return dict(self.options)
+
 
 def parse_spec(spec: str) -> ClusterSpec:
     """Takes a spec apart.
@@ -81,8 +96,8 @@ def parse_spec(spec: str) -> ClusterSpec:
         return ClusterSpec("fray", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     if kind in ("local", "ray") and not separator:
         parsed = ClusterSpec(kind, "", options)
-        if kind == "local":
-            parsed.local_options()  # raises what is wrong with them
+        # Raises what is wrong with them.
+        _ = parsed.local_options() if kind == "local" else parsed.ray_options()
         return parsed
     raise InvalidRequestError(
         f"{spec!r} is no cluster: write fray://host[:port], local[?use_processes=1&max_workers=4] "

@@ -1,47 +1,26 @@
 """Following what a task prints, over all its attempts, wherever they ran.
 
-Lines come whole and in order. What hosts say comes from their agents, which may be away for a
-while; a host that is gone for good took its output along, and a line says so.
+Lines come whole and in order. Where each attempt's are found is the matter of
+`fray.cluster.attempt_output`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from fray.cluster.base import LogLine
-from fray.errors import ClusterUnavailable, JobNotFoundError
+from fray.cluster.attempt_output import LINE_BYTES_MAX, AttemptOutput, Sources
+from fray.cluster.base import ALL_OUTPUT, LogLine, LogRange
+from fray.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from fray.cluster.control import AgentApi, AttemptPlace, JobReport
+    from fray.cluster.reports import AttemptPlace, JobReport
     from fray.ids import JobId
-
-LOG_BYTES = 256 << 10
-LOG_WAIT_S = 5.0
-"""How long one question for more output waits; then the job's state is looked at again."""
-
-LINE_BYTES_MAX = 1 << 20
-"""A line that is longer is told in parts: whoever prints no ends of lines is heard, too."""
 
 NEXT_ATTEMPT_WAIT_S = 0.2
 """How often a task between two attempts is looked at."""
-
-
-class Sources(Protocol):
-    """Where a tail finds out about a job."""
-
-    async def report(self, job_id: JobId) -> JobReport:
-        """All that the controller tells of it."""
-        ...
-
-    async def wait_a_moment(self, job_id: JobId, wait_s: float) -> None:
-        """Returns when it has finished, or after ``wait_s`` seconds."""
-        ...
-
-    def agent(self, address: str) -> AgentApi:
-        """A host's agent."""
-        ...
 
 
 class Tail:
@@ -52,78 +31,77 @@ class Tail:
         job_id: The job.
         index: Which task of it.
         follow: Whether to go on until the job has finished.
+        where: Which part of it. An offset, and last lines, are of one attempt: the last one, unless
+            it says which; those that begin later are told whole.
+
+    Raises:
+        InvalidRequestError: Something is below 0.
     """
 
-    def __init__(self, sources: Sources, job_id: JobId, index: int, *, follow: bool) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        job_id: JobId,
+        index: int,
+        *,
+        follow: bool,
+        where: LogRange = ALL_OUTPUT,
+    ) -> None:
+        if min(where.offset, where.tail_lines or 0, where.attempt or 0) < 0:
+            raise InvalidRequestError(f"offsets, lines and attempts count from 0: {where}")
         self._sources = sources
         self._job_id = job_id
         self._index = index
         self._follow = follow
+        self._where = where
 
     async def lines(self) -> AsyncIterator[LogLine]:
         """The lines, in order; those of an attempt before those of the next one.
 
         Raises:
             JobNotFoundError: The job is not known any more.
+            InvalidRequestError: The task has had no such attempt.
             ClusterUnavailable: The controller does not answer.
         """
+        where = self._where
         seen = -1
         while True:
             report = await self._sources.report(self._job_id)
-            attempts = [a for a in report.tasks[self._index].attempts if a.number > seen]
-            for attempt in attempts:
-                async for text in self._lines_of(attempt):
-                    yield LogLine(self._index, text.decode(errors="replace"), attempt.number)
-                seen = attempt.number
+            attempts = [a for a in self._wanted(report) if a.number > seen]
+            if (
+                seen < 0
+                and where.attempt is None
+                and (where.offset or where.tail_lines is not None)
+            ):
+                attempts = attempts[-1:]
+            for place in attempts:
+                output = AttemptOutput(
+                    self._sources, self._job_id, self._index, place, follow=self._follow
+                )
+                async for text in output.lines(where):
+                    yield LogLine(self._index, text.decode(errors="replace"), place.number)
+                seen = place.number
+                where = replace(where, offset=0, tail_lines=None)
             if not self._follow or (report.status.finished() and not attempts):
+                return
+            if attempts and self._where.attempt is not None:
                 return
             if not attempts:
                 await self._sources.wait_a_moment(self._job_id, NEXT_ATTEMPT_WAIT_S)
 
-    async def _lines_of(self, place: AttemptPlace) -> AsyncIterator[bytes]:
-        wait_s = LOG_WAIT_S if self._follow else 0.0
-        offset, rest = 0, b""
-        while place.agent_address:
-            agent = self._sources.agent(place.agent_address)
-            try:
-                piece = await agent.read_log(place.attempt_id, offset, LOG_BYTES, wait_s=wait_s)
-            except JobNotFoundError:
-                if not await self._is_coming(place):
-                    break  # forgotten, or it never began
-                continue
-            except ClusterUnavailable as exc:
-                found = await self._find(place)
-                if found is not None and found.live and self._follow:
-                    place = found  # its agent may be started again, and be elsewhere
-                    continue
-                if rest:
-                    yield rest
-                yield f"[fray] host {place.worker_id} does not tell its output: {exc}".encode()
-                return
-            offset = piece.next_offset
-            *whole, rest = (rest + piece.data).split(b"\n")
-            if len(rest) > LINE_BYTES_MAX:
-                whole.append(rest)
-                rest = b""
-            for line in whole:
-                yield line
-            if piece.end or (not self._follow and not piece.data):
-                break
-        if rest:
-            yield rest
-
-    async def _is_coming(self, place: AttemptPlace) -> bool:
-        """Whether its host has an order to begin an attempt of which it did not know just now."""
-        found = await self._find(place)
-        if found is None or not found.live or not self._follow:
-            return False
-        await self._sources.wait_a_moment(self._job_id, NEXT_ATTEMPT_WAIT_S)
-        return True
-
-    async def _find(self, place: AttemptPlace) -> AttemptPlace | None:
-        report = await self._sources.report(self._job_id)
+    def _wanted(self, report: JobReport) -> list[AttemptPlace]:
         attempts = report.tasks[self._index].attempts
-        return next((a for a in attempts if a.attempt_id == place.attempt_id), None)
+        number = self._where.attempt
+        if number is None:
+            return list(attempts)
+        found = [a for a in attempts if a.number == number]
+        if not found and (report.status.finished() or not self._follow):
+            numbers = ", ".join(str(a.number) for a in attempts) or "none"
+            raise InvalidRequestError(
+                f"task {self._index} of job {self._job_id} has no attempt {number} (known: "
+                f"{numbers})"
+            )
+        return found
 
 
 __all__ = ["LINE_BYTES_MAX", "Sources", "Tail"]

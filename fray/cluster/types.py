@@ -22,9 +22,19 @@ from fray.cluster.devices import (
 )
 from fray.cluster.entrypoint import BinaryEntrypoint, CallableEntrypoint, Entrypoint
 from fray.cluster.environment import EnvironmentConfig, create_environment
-from fray.cluster.names import UNLIMITED, check_budget, check_job_name, check_port_names
+from fray.cluster.names import (
+    UNLIMITED,
+    check_budget,
+    check_flag,
+    check_job_name,
+    check_limit,
+    check_port_names,
+    check_tasks,
+)
+from fray.cluster.priority import PriorityLike, parse_priority
 from fray.errors import InvalidRequestError
 from fray.ids import ActorId, JobId, Namespace, ReservationId
+from fray.wording import counted
 
 
 class JobStatus(StrEnum):
@@ -65,6 +75,14 @@ class JobRequest:
         reservation_id: Whose resources to use; None finds a matching reservation by itself.
         ports: Names of ports; each task finds a free one in ``FRAY_PORT_<NAME>``.
         detached: Whether the job goes on when the job that launched it ends.
+        priority: ``"batch"``, ``"normal"``, ``"high"`` or ``"critical"``, or a number; see
+            `fray.cluster.priority`. None takes that of the job that launches it, else normal.
+        evictable: Whether it may be stopped, and started again later, to make room for a job of
+            a higher band. Only such jobs may borrow what others have reserved.
+        time_limit_s: After so many seconds an attempt at a task is too long, and the job fails;
+            None is never. A job with a limit may be let in where others wait for more room.
+        queue_limit_s: How long the job may wait until a first task of it runs, in seconds, > 0;
+            then it has failed; None: for ever.
 
     Raises:
         InvalidRequestError: A value makes no sense (it is a `ValueError` too).
@@ -79,6 +97,10 @@ class JobRequest:
     reservation_id: ReservationId | None = None
     ports: Collection[str] = ()
     detached: bool = False
+    priority: PriorityLike | None = None
+    evictable: bool = True
+    time_limit_s: float | None = None
+    queue_limit_s: float | None = None
 
     def __post_init__(self) -> None:
         self.validate()
@@ -96,11 +118,21 @@ class JobRequest:
             hint = "EnvironmentConfig.create()"
             _check_kind("environment", self.environment, EnvironmentConfig, hint)
         self.resources.validate()
+        device = self.resources.device
+        if isinstance(device, TpuConfig):
+            hosts = device.vm_count()
+            check_tasks(self.resources.replicas * hosts, f"slices of {hosts} hosts each")
         check_budget(self.max_retries_failure, "max_retries_failure")
         check_budget(self.max_retries_preemption, "max_retries_preemption")
         if isinstance(self.ports, str):
             raise InvalidRequestError(f"ports must be a list of names: [{self.ports!r}]")
         check_port_names(tuple(self.ports))
+        check_flag(self.detached, "detached")
+        check_flag(self.evictable, "evictable")
+        if self.priority is not None:
+            parse_priority(self.priority)
+        check_limit(self.time_limit_s, "time_limit_s")
+        check_limit(self.queue_limit_s, "queue_limit_s")
 
 
 def _check_kind(what: str, value: object, kind: type, example: str) -> None:
@@ -153,7 +185,7 @@ class JobGroupConfig:
         same_zone: Whether all run in one zone, for the sake of latency.
 
     Raises:
-        InvalidRequestError: The name cannot be one.
+        InvalidRequestError: The name cannot be one, or another value makes no sense.
     """
 
     name: str
@@ -163,6 +195,8 @@ class JobGroupConfig:
 
     def __post_init__(self) -> None:
         check_job_name(self.name, what="group name")
+        check_flag(self.same_region, "same_region")
+        check_flag(self.same_zone, "same_zone")
 
 
 @dataclass
@@ -197,8 +231,8 @@ class ReservationConfig:
             )
         if least.replicas > most.replicas:
             raise InvalidRequestError(
-                f"a reservation's minimum ({least.replicas} replicas) is above its maximum "
-                f"({most.replicas})"
+                f"a reservation's minimum ({counted(least.replicas, 'replica')}) is above its "
+                f"maximum ({most.replicas})"
             )
         if self.ttl_seconds <= 0:
             raise InvalidRequestError(f"ttl_seconds must be above 0, not {self.ttl_seconds}")
@@ -214,6 +248,7 @@ class ReservationInfo:
         pending_resources: What it still wants.
         jobs: The jobs that use it.
         expires_at: When idle resources are given back, in seconds since 1970.
+        state: pending, partial, satisfied, expanded, expiring or released.
     """
 
     reservation_id: ReservationId
@@ -221,6 +256,7 @@ class ReservationInfo:
     pending_resources: ResourceConfig
     jobs: list[JobId]
     expires_at: float
+    state: str = "pending"
 
 
 __all__ = [

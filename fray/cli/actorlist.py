@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fray.cli.errors import Failure
-from fray.cli.jobids import resolve_id
 from fray.cli.reports import Table, status_cell
 from fray.cluster.types import JobStatus
 
 if TYPE_CHECKING:
-    from fray.cluster.control import JobReport, NamedEndpoint
+    from fray.cluster.control import NamedEndpoint
+    from fray.cluster.reports import JobReport
 
 ALIVE = (JobStatus.PENDING.value, JobStatus.RUNNING.value)
 
@@ -102,25 +102,32 @@ def actor_rows(
 def find_actor(given: str, rows: Sequence[ActorRow]) -> ActorRow:
     """The actor that somebody means: by name, by id, or by the beginning of its id.
 
+    Those that have ended count only where no living one fits.
+
     Args:
         given: What they wrote.
         rows: All actors.
 
     Raises:
-        Failure: None fits, or several do.
+        Failure: None fits, or several do; then they come with it.
     """
-    # A name that was used again means the actor that has it now.
-    fitting = [row for row in rows if given in row.names]
-    living = [row for row in fitting if row.status in ALIVE]
-    candidates = living or fitting[-1:]
-    if len(candidates) > 1:
-        where = ", ".join(f"{row.actor_id} in {row.namespace}" for row in candidates)
-        raise Failure(f"{given!r} may be any of {where}; give an id, or --namespace")
-    if candidates:
-        return candidates[0]
-    ids = list(dict.fromkeys(row.actor_id for row in rows))
-    actor_id = resolve_id(given, ids, what="actor")
-    return next(row for row in rows if row.actor_id == actor_id)
+    fitting = (
+        [row for row in rows if given in row.names],
+        [row for row in rows if given == row.actor_id],
+        [row for row in rows if given and row.actor_id.startswith(given)],
+    )
+    for number, candidates in enumerate(fitting):
+        ended = candidates[-1:] if number == 0 else candidates  # a name may be used again
+        meant = [row for row in candidates if row.status in ALIVE] or ended
+        if len({row.actor_id for row in meant}) > 1:
+            raise Failure(
+                f"{given!r} may be any of these {len(meant)} actors; give the id of one"
+                " (ACTOR), or --namespace",
+                choices=actor_table(meant),
+            )
+        if meant:
+            return meant[0]
+    raise Failure(f"there is no actor {given!r}; `fray actor list --ended` shows them")
 
 
 def actor_json(row: ActorRow) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fray.cli.durations import parse_grace
 from fray.cli.options import ActorArgument, Cluster, ClusterName, Json, require_place
 
 if TYPE_CHECKING:
@@ -30,9 +31,10 @@ async def ask_actors(cluster: AsyncFrayCluster, namespace: str | None) -> list[A
         namespace: Only of this one; None for those of all jobs.
     """
     from fray.cli.actorlist import actor_rows
-    from fray.cluster.control import ACTORS_NAMESPACE
+    from fray.cluster.control import ACTORS_NAMESPACE, JobQuery
 
-    reports = await cluster.jobs.jobs(None, namespace)
+    query = JobQuery(namespace=namespace or "")
+    reports = [report async for report in cluster.reports(query)]
     namespaces = [namespace] if namespace else sorted({report.namespace for report in reports})
     asked = await asyncio.gather(
         *(cluster.names.list(each, "") for each in (ACTORS_NAMESPACE, *namespaces))
@@ -116,7 +118,9 @@ def stop_actor(
     namespace: Namespace = None,
     grace: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="How long its present calls may take.", min=0),
+        typer.Option(
+            metavar="DURATION", help="How long its present calls may take.", parser=parse_grace
+        ),
     ] = 10.0,
     cluster: Cluster = None,
     cluster_name: ClusterName = None,

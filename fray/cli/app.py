@@ -9,11 +9,15 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from fray.cli import actors, jobs
-from fray.cli.errors import FAILED, USAGE, exit_code_of, one_line
-from fray.cli.output import OutputClosed, print_error
+from fray.cli import actors, jobs, reservations, sched, tasks, tokens, users
+from fray.cli.bugreport import bug_report
+from fray.cli.errors import FAILED, USAGE, Failure, exit_code_of, one_line
+from fray.cli.hosts import drain, port_forward, undrain
+from fray.cli.output import OutputClosed, print_error, print_table
 from fray.cli.run import RunCommand, run
 from fray.cli.status import status
+from fray.cli.tasks import stack
+from fray.cli.top import top
 from fray.cli.up import down, up, worker
 from fray.version import __version__
 from fray_start import INTERRUPTED, loud_interrupts
@@ -65,7 +69,22 @@ app.command()(up)
 app.command()(down)
 app.command()(status)
 app.command()(worker)
-for _name, _group in (("job", jobs.app), ("actor", actors.app)):
+app.command()(tokens.audit)
+app.command()(drain)
+app.command()(undrain)
+app.command()(top)
+app.command()(stack)
+app.command("port-forward")(port_forward)
+app.command("bug-report")(bug_report)
+for _name, _group in (
+    ("job", jobs.app),
+    ("task", tasks.app),
+    ("actor", actors.app),
+    ("token", tokens.app),
+    ("reservation", reservations.app),
+    ("user", users.app),
+    ("sched", sched.app),
+):
     _group.callback(invoke_without_command=True)(_help_if_alone)
     app.add_typer(_group, name=_name)
 
@@ -99,6 +118,8 @@ def execute(arguments: Sequence[str]) -> int:
         if os.environ.get("FRAY_DEBUG") == "1":
             raise
         print_error(one_line(exc))
+        if isinstance(exc, Failure) and exc.choices is not None:
+            print_table(exc.choices, on_stderr=True)
         return exit_code_of(exc)
     return result if isinstance(result, int) else 0
 

@@ -6,9 +6,23 @@
     host = "0.0.0.0"
     port = 50051
     lease_s = 60                       # how long a host may be silent before its tasks end
+    retention = { jobs = 10000, age_s = 604800 }    # what is remembered of ended jobs
+
+    environments = { size = "20g", count = 64 }     # what each host keeps that is not in use
+
+    [logs]                             # of jobs, for the time after their hosts
+    location = "gs://bucket/logs"      # as fsspec knows it, or a folder that all hosts share
+    keep = "20g"                       # of ended jobs, the newest
+    days = 30
+
+    [tls]                              # only where fray is not to make the certificate itself
+    certificate = "/etc/fray/cert.pem"
+    key = "/etc/fray/key.pem"
+    authority = "/etc/fray/ca.pem"
 
     [worker]
     name = "box"
+    task_user = "auto"                 # as root: accounts of tasks; or a name, or { alice = "al" }
     [worker.resources]
     cpu = 8
     memory = "16g"
@@ -32,14 +46,34 @@ from typing import Any, cast
 
 from fray.cli.errors import UsageFailure
 from fray.cluster.accelerators import TpuTopology, tpu_topology
+from fray.cluster.archive.layout import LogRetention
+from fray.cluster.archive.store import check_location
+from fray.cluster.constraints import check_labels
 from fray.cluster.hosttimes import LEASE_S_MIN
 from fray.cluster.resources import parse_bytes
+from fray.cluster.retention import RetentionPolicy
+from fray.cluster.shelflimits import ShelfLimits
 from fray.errors import InvalidRequestError
 
-KEYS = ("name", "host", "port", "lease_s", "worker")
-WORKER_KEYS = ("name", "resources")
-RESOURCE_KEYS = ("cpu", "memory", "disk", "gpu", "tpu", "slice", "region", "zone")
-SLICE_KEYS = ("name", "type", "index")
+KEYS = ("name", "host", "port", "lease_s", "retention", "environments", "logs", "tls", "worker")
+RETENTION_KEYS = ("jobs", "age_s")
+ENVIRONMENT_KEYS = ("size", "count")
+LOG_KEYS = ("location", "keep", "days")
+TLS_KEYS = ("certificate", "key", "authority")
+WORKER_KEYS = ("name", "resources", "task_user")
+RESOURCE_KEYS = (
+    "cpu",
+    "memory",
+    "disk",
+    "gpu",
+    "tpu",
+    "slice",
+    "region",
+    "zone",
+    "labels",
+    "preemptible",
+)
+SLICE_KEYS = ("name", "type", "index", "topology")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +83,41 @@ class WorkerSettings:
     Attributes:
         name: None names it after the host.
         resources: What it says that it has; None lets it look.
+        task_user: Accounts of its tasks: ``auto``, a name, or a table by user; None for its own.
     """
 
     name: str | None = None
     resources: Mapping[str, Any] | None = None
+    task_user: str | Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """How a cluster that leaves the loopback is encrypted.
+
+    Attributes:
+        insecure: Whether it is not.
+        certificate: The files of the controller's certificate, of its key, and of who has signed
+            it; empty where fray makes them.
+    """
+
+    insecure: bool = False
+    certificate: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """The log archive.
+
+    Attributes:
+        location: As fsspec knows it; empty for the cluster's own folder on the controller's host.
+        keep_bytes: How much is kept of ended jobs, > 0.
+        days: How long, > 0.
+    """
+
+    location: str = ""
+    keep_bytes: int = LogRetention().bytes_max
+    days: float = LogRetention().age_max_s / 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +129,22 @@ class ClusterFile:
         host: Likewise.
         port: Likewise.
         lease_s: Likewise; how long a host goes on without hearing from the controller.
+        retention: Likewise; how long ended jobs are remembered.
+        environments: Likewise; how much hosts keep of environments that are not in use.
+        logs: None where it does not say.
         worker: None for no worker.
+        tls: None where it does not say.
     """
 
     name: str | None = None
     host: str | None = None
     port: int | None = None
     lease_s: float | None = None
+    retention: RetentionPolicy | None = None
+    environments: ShelfLimits | None = None
+    logs: LogSettings | None = None
     worker: WorkerSettings | None = None
+    tls: TlsSettings | None = None
 
 
 def parse_cluster_file(file_name: str, text: str) -> ClusterFile:
@@ -113,8 +186,21 @@ def _cluster_file(value: object) -> ClusterFile:
         host=_text(table, "host"),
         port=port,
         lease_s=_lease_s(table),
+        retention=_retention(table["retention"]) if "retention" in table else None,
+        environments=_environments(table["environments"]) if "environments" in table else None,
+        logs=_logs(table["logs"]) if "logs" in table else None,
         worker=_worker(table["worker"]) if "worker" in table else None,
+        tls=_tls(table["tls"]) if "tls" in table else None,
     )
+
+
+def _tls(value: object) -> TlsSettings:
+    table = _table(value, "tls", TLS_KEYS)
+    files = [_text(table, key, "tls.") for key in TLS_KEYS]
+    missing = [key for key, file in zip(TLS_KEYS, files, strict=True) if not file]
+    if missing:
+        raise UsageFailure(f"tls.{missing[0]} is missing: a certificate takes all three files")
+    return TlsSettings(certificate=tuple(file for file in files if file))
 
 
 def _lease_s(table: Mapping[str, Any]) -> float | None:
@@ -127,13 +213,75 @@ def _lease_s(table: Mapping[str, Any]) -> float | None:
     return float(value)
 
 
+def _retention(value: object) -> RetentionPolicy:
+    table = _table(value, "retention", RETENTION_KEYS)
+    usual = RetentionPolicy()
+    jobs, age_s = table.get("jobs", usual.jobs_max), table.get("age_s", usual.age_s)
+    if not _is_whole(jobs):
+        raise UsageFailure(f"retention.jobs must be a whole number, not {jobs!r}")
+    if not isinstance(age_s, int | float):
+        raise UsageFailure(f"retention.age_s must be a number of seconds, not {age_s!r}")
+    try:
+        return RetentionPolicy(jobs, float(age_s) if not isinstance(age_s, bool) else age_s)
+    except InvalidRequestError as exc:
+        raise UsageFailure(str(exc)) from exc
+
+
+def _environments(value: object) -> ShelfLimits:
+    table = _table(value, "environments", ENVIRONMENT_KEYS)
+    usual = ShelfLimits()
+    count = table.get("count", usual.count_max)
+    if not _is_whole(count) or count < 1:
+        raise UsageFailure(f"environments.count must be a whole number above 0, not {count!r}")
+    size = _text(table, "size", "environments.")
+    try:
+        size_bytes = (
+            usual.size_bytes_max if size is None else parse_bytes(size, what="environments.size")
+        )
+    except InvalidRequestError as exc:
+        raise UsageFailure(str(exc)) from exc
+    if size_bytes <= 0:
+        raise UsageFailure(f"environments.size must be more than nothing, not {size!r}")
+    return ShelfLimits(count, size_bytes)
+
+
+def _logs(value: object) -> LogSettings:
+    table = _table(value, "logs", LOG_KEYS)
+    usual = LogSettings()
+    days = table.get("days", usual.days)
+    if isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days < inf:
+        raise UsageFailure(f"logs.days must be a number above 0, not {days!r}")
+    try:
+        location = (
+            check_location(_text(table, "location", "logs.") or "") if "location" in table else ""
+        )
+        keep = _text(table, "keep", "logs.")
+        keep_bytes = usual.keep_bytes if keep is None else parse_bytes(keep, what="logs.keep")
+    except InvalidRequestError as exc:
+        raise UsageFailure(str(exc)) from exc
+    if keep_bytes <= 0:
+        raise UsageFailure(f"logs.keep must be more than nothing, not {keep!r}")
+    return LogSettings(location, keep_bytes, float(days))
+
+
 def _worker(value: object) -> WorkerSettings:
     table = _table(value, "worker", WORKER_KEYS)
     resources = table.get("resources")
     return WorkerSettings(
         name=_text(table, "name", "worker."),
         resources=None if resources is None else check_resources(resources, "worker.resources"),
+        task_user=_task_user(table),
     )
+
+
+def _task_user(table: Mapping[str, Any]) -> str | Mapping[str, str] | None:
+    value: Any = table.get("task_user")
+    if isinstance(value, dict):
+        accounts = cast("dict[str, Any]", value)
+        if accounts and all(isinstance(account, str) and account for account in accounts.values()):
+            return accounts
+        raise UsageFailure("worker.task_user must be a table from users to accounts")
+    return _text(table, "task_user", "worker.")
 
 
 def parse_resources(text: str) -> Mapping[str, Any]:
@@ -179,6 +327,12 @@ def check_resources(value: object, where: str) -> Mapping[str, Any]:
         _check_slice(_table(table["slice"], f"{where}.slice", SLICE_KEYS), f"{where}.slice")
     for name in ("region", "zone"):
         _text(table, name, f"{where}.")
+    try:
+        check_labels(table.get("labels", {}), f"{where}.labels")
+    except InvalidRequestError as exc:
+        raise UsageFailure(str(exc)) from exc
+    if not isinstance(table.get("preemptible", False), bool):
+        raise UsageFailure(f"{where}.preemptible is true or false, not {table['preemptible']!r}")
     return table
 
 
@@ -210,6 +364,7 @@ def _check_slice(table: Mapping[str, Any], where: str) -> None:
     for key in ("name", "type"):
         if _text(table, key, f"{where}.") is None:
             raise UsageFailure(f"{where}.{key} is missing")
+    _text(table, "topology", f"{where}.")
     hosts, index = _topology(table["type"], where).vm_count, table.get("index", 0)
     if not _is_whole(index) or not 0 <= index < hosts:
         raise UsageFailure(
@@ -249,6 +404,8 @@ def _is_whole(value: object) -> bool:
 
 __all__ = [
     "ClusterFile",
+    "LogSettings",
+    "TlsSettings",
     "WorkerSettings",
     "check_resources",
     "parse_cluster_file",

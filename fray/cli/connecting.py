@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from fray.cli.errors import Failure, UsageFailure
+from fray.cli.knocking import nobody_listens, waiting_told
 from fray.cluster.addresses import split_address
 from fray.cluster.home import DEFAULT_NAME, ClusterHome, find_home_by_address
 
@@ -38,10 +39,13 @@ class Place:
     Attributes:
         spec: As `fray.connect` takes it.
         home: Its files, where they are on this machine.
+        is_ours: Whether its home's token is shown whatever ``FRAY_TOKEN_FILE`` says: of commands
+            that start and end the cluster of that home.
     """
 
     spec: str
     home: ClusterHome | None = None
+    is_ours: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -209,17 +213,26 @@ async def connection(
         Failure: It does not answer.
         ConnectionRefused: It does not let us in.
     """
-    import fray
+    from fray.cluster.current import connect
+    from fray.runtime.clock import SystemClock
 
     if timeout_s is None:
         timeout_s = CONNECT_TIMEOUT_S
-    if place.home is not None:
-        # This process speaks to one cluster, and its home is known better than what is set.
-        os.environ["FRAY_TOKEN_FILE"] = str(place.home.token_path)
-    opening = fray.connect(place.spec, namespace=namespace, fresh_namespace=fresh_namespace)
+    if place.spec.startswith(SCHEME) and await nobody_listens(
+        place.spec.removeprefix(SCHEME), SystemClock()
+    ):
+        if place.home is not None:
+            require_up(place.home)
+        raise Failure(
+            f"nobody listens at {place.spec.removeprefix(SCHEME)}: the controller there has ended,"
+            " or the address is wrong; `fray up` starts a cluster on this machine"
+        )
+    opening = connect(place.spec, namespace=namespace, fresh_namespace=fresh_namespace)
     try:
-        async with asyncio.timeout(timeout_s):
-            cluster = await opening.__aenter__()
+        with waiting_told(place.label, timeout_s):
+            async with asyncio.timeout(timeout_s):
+                with _token_of(place):
+                    cluster = await opening.__aenter__()
     except TimeoutError as exc:
         raise Failure(
             f"{place.label} does not answer within {timeout_s:g} s; is it up, and is the address"
@@ -229,6 +242,23 @@ async def connection(
         yield cluster
     finally:
         await opening.__aexit__(None, None, None)
+
+
+@contextmanager
+def _token_of(place: Place) -> Generator[None]:
+    """Has the right token shown to a cluster: the one that is set, else that of its home."""
+    given = os.environ.get("FRAY_TOKEN_FILE")
+    if place.home is None or (given and not place.is_ours):
+        yield
+        return
+    os.environ["FRAY_TOKEN_FILE"] = str(place.home.token_path)
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ["FRAY_TOKEN_FILE"]
+        else:
+            os.environ["FRAY_TOKEN_FILE"] = given
 
 
 def run_async(make: Callable[[], Coroutine[object, object, T]]) -> T:

@@ -21,7 +21,10 @@ import orjson
 from fray.cli.errors import Failure
 
 if TYPE_CHECKING:
+    from fray.cli.clusterfile import LogSettings, TlsSettings
     from fray.cluster.home import ClusterHome, Daemon, DaemonKind
+    from fray.cluster.retention import RetentionPolicy
+    from fray.cluster.shelflimits import ShelfLimits
     from fray.runtime.clock import Clock
 
 READY_TIMEOUT_S = 30.0
@@ -54,7 +57,17 @@ _OF_A_TASK = (
 # ---- what is started
 
 
-def controller_command(home: ClusterHome, host: str, port: int, lease_s: float) -> list[str]:
+def controller_command(
+    home: ClusterHome,
+    host: str,
+    port: int,
+    *,
+    lease_s: float,
+    retention: RetentionPolicy,
+    environments: ShelfLimits,
+    logs: LogSettings,
+    tls: TlsSettings,
+) -> list[str]:
     """The command line of a controller.
 
     Args:
@@ -62,12 +75,26 @@ def controller_command(home: ClusterHome, host: str, port: int, lease_s: float) 
         host: Where it listens.
         port: Where it listens; 0 for any.
         lease_s: How long its hosts go on without hearing from it.
+        retention: How long it remembers ended jobs.
+        environments: How much its hosts keep of environments that are not in use.
+        logs: Where logs of jobs are archived, and how much of them.
+        tls: How it is encrypted where it leaves the loopback.
     """
-    return [
+    command = [
         *_python("fray.cluster.controller.main"),
         *("--home", str(home.path), "--host", host, "--port", str(port)),
         *("--lease-s", str(lease_s)),
+        *(["--insecure-no-tls"] if tls.insecure else []),
+        *(["--certificate", *tls.certificate] if tls.certificate else []),
+        *("--retain-jobs", str(retention.jobs_max), "--retain-s", str(retention.age_s)),
+        *("--environments", str(environments.count_max)),
+        *("--environments-bytes", str(environments.size_bytes_max)),
+        *("--logs-keep-bytes", str(logs.keep_bytes)),
+        *("--logs-keep-s", str(logs.days * 86400)),
     ]
+    if logs.location:
+        command += ["--logs", logs.location]
+    return command
 
 
 def worker_command(
@@ -77,6 +104,7 @@ def worker_command(
     token_file: Path,
     name: str,
     resources: Mapping[str, object] | None,
+    task_user: str | Mapping[str, str] | None = None,
 ) -> list[str]:
     """The command line of a worker.
 
@@ -86,6 +114,7 @@ def worker_command(
         token_file: The cluster's token.
         name: The worker's.
         resources: What it says that it has; None lets it look.
+        task_user: Accounts of its tasks; None for its own.
     """
     command = [
         *_python("fray.cluster.worker.main"),
@@ -94,6 +123,8 @@ def worker_command(
     ]
     if resources is not None:
         command += ["--resources", orjson.dumps(resources).decode()]
+    if task_user is not None:
+        command += ["--task-user", orjson.dumps(task_user).decode()]
     return command
 
 

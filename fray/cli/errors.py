@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fray.errors import FrayError
+
+if TYPE_CHECKING:
+    from fray.cli.reports import Table
 
 FAILED = 1
 USAGE = 2
@@ -13,11 +18,15 @@ class Failure(FrayError):
 
     Attributes:
         exit_code: The process's.
+        choices: What the message leaves to choose from; None for nothing.
     """
 
-    def __init__(self, message: str, *, exit_code: int = FAILED) -> None:
+    def __init__(
+        self, message: str, *, exit_code: int = FAILED, choices: Table | None = None
+    ) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.choices = choices
 
 
 class UsageFailure(Failure):

@@ -9,7 +9,7 @@ from fray.cli.errors import FAILED
 from fray.cluster.types import JobStatus
 
 if TYPE_CHECKING:
-    from fray.cluster.control import JobReport
+    from fray.cluster.reports import JobReport
     from fray.errors import DeathCause
 
 SIGNAL_BASE = 128

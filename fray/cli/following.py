@@ -11,11 +11,14 @@ import signal
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fray.cli.exits import SIGNAL_BASE, failed_tasks, job_exit_code
 from fray.cli.output import LinePrinter, OutputClosed
-from fray.cluster.control import AgentApi, JobsApi, control
+from fray.cluster.base import ALL_OUTPUT, LogRange
+from fray.cluster.control import AgentApi, JobsApi
+from fray.cluster.controlcalls import control
 from fray.cluster.controller.commands import STOP_GRACE_S
 from fray.cluster.worker.launcher import LOG_BYTES_MAX
 from fray.cluster.worker.logs import dropped_bytes_of
@@ -25,7 +28,7 @@ from fray.runtime.tasks import Scope
 if TYPE_CHECKING:
     from fray.cluster.base import LogLine
     from fray.cluster.client import AsyncFrayCluster
-    from fray.cluster.control import JobReport
+    from fray.cluster.reports import JobReport
     from fray.cluster.types import JobRequest
     from fray.errors import DeathCause
     from fray.ids import JobId
@@ -83,14 +86,21 @@ class Foreground:
         request: The job.
         view: Shows it.
         clock: For how long the cluster is away.
+        submission_id: See `Cluster.launch`.
     """
 
     def __init__(
-        self, cluster: AsyncFrayCluster, request: JobRequest, view: View, clock: Clock
+        self,
+        cluster: AsyncFrayCluster,
+        request: JobRequest,
+        view: View,
+        clock: Clock,
+        submission_id: str | None = None,
     ) -> None:
         self._clock = clock
         self._cluster = cluster
         self._request = request
+        self._submission_id = submission_id
         self._view = view
         self._scope = Scope("foreground", on_error=_told_by_whoever_waits)
         self._printer = LinePrinter()
@@ -132,7 +142,8 @@ class Foreground:
                 loop.remove_signal_handler(number)
 
     async def _run(self) -> int:
-        job_id = self._job_id = await self._cluster.launch(self._request)
+        job_id = await self._cluster.launch(self._request, submission_id=self._submission_id)
+        self._job_id = job_id
         self._view.submitted(job_id, self._cluster.address)
         if self._signals:
             self._order_stop(STOP_GRACE_S)
@@ -277,6 +288,7 @@ async def lines_of(
     *,
     task_index: int | None = None,
     follow: bool = True,
+    where: LogRange = ALL_OUTPUT,
     tell: Callable[[str], None],
 ) -> AsyncGenerator[LogLine]:
     """What a job prints, each line once, however often the cluster is away in between.
@@ -286,6 +298,7 @@ async def lines_of(
         job_id: The job.
         task_index: Only this task; None for all.
         follow: Go on until the job has finished; else stop at the present end.
+        where: Which part of it.
         tell: Told of what a person should know.
 
     Raises:
@@ -298,7 +311,9 @@ async def lines_of(
     while True:
         before = Counter(shown)
         try:
-            async for line in cluster.logs(job_id, task_index=task_index, follow=follow):
+            async for line in cluster.logs(
+                job_id, task_index=task_index, follow=follow, where=where
+            ):
                 key = (line.task_index, line.attempt)
                 if before[key] > 0:
                     before[key] -= 1
@@ -312,6 +327,10 @@ async def lines_of(
             if over:
                 tell(f"the rest of the output cannot be read: {exc}")
                 return
+            if where.tail_lines:  # where its last lines began then is not known any more
+                tell("the cluster was away: some lines may be missing here")
+                where = replace(where, tail_lines=0)
+                shown.clear()
             over = await _is_over(cluster, job_id)  # then all of it is there, for one more try
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fray.cli.durations import parse_grace
+from fray.cli.logs import job_logs
 from fray.cli.options import (
     Cluster,
     ClusterName,
@@ -14,11 +16,12 @@ from fray.cli.options import (
     complete_job_id,
     require_place,
 )
-from fray.cluster.types import JobStatus  # noqa: TC001 - typer reads it
+from fray.cluster.types import JobStatus
+from fray.wording import counted
 
 if TYPE_CHECKING:
     from fray.cluster.client import AsyncFrayCluster
-    from fray.cluster.control import JobReport
+    from fray.cluster.reports import JobReport
     from fray.ids import JobId
 
 LIST_LENGTH = 50
@@ -26,25 +29,69 @@ LIST_LENGTH = 50
 app = typer.Typer(help="Look at jobs, and stop them.")
 
 
-async def find_job(cluster: AsyncFrayCluster, given: str) -> JobReport:
-    """The job that somebody means by the beginning of its id.
+async def find_job(cluster: AsyncFrayCluster, given: str, *, by_name: bool = True) -> JobReport:
+    """The job that somebody means by a part of its id.
 
     Args:
         cluster: Where it is.
         given: What they wrote.
+        by_name: See `find_task`.
 
     Raises:
-        Failure: There is none, or there are several.
+        Failure: There is none, there are several, or it is one task of a job.
     """
-    from fray.cli.jobids import resolve_id
+    from fray.cli.errors import Failure
+
+    report, task = await find_task(cluster, given, by_name=by_name)
+    if task is not None:
+        raise Failure(f"{given} is one task of job {report.job_id}; give the job")
+    return report
+
+
+async def find_task(
+    cluster: AsyncFrayCluster, given: str, task: int | None = None, *, by_name: bool = True
+) -> tuple[JobReport, int | None]:
+    """The job, or the task of one (``JOB/3``), that somebody means.
+
+    Args:
+        cluster: Where it is.
+        given: What they wrote.
+        task: The task that they have named otherwise.
+        by_name: Whether the name that several jobs have had means the only one of them that has
+            not ended, else the newest; which it is, is told on stderr.
+
+    Raises:
+        Failure: There is none, there are several, or the job has no such task.
+    """
+    from fray.cli.errors import Failure
+    from fray.cli.jobids import named, resolve_task
+    from fray.cli.output import note
+    from fray.cluster.control import JobQuery
     from fray.errors import JobNotFoundError
     from fray.ids import JobId
 
     try:
-        return await cluster.report(JobId(given))
-    except JobNotFoundError:  # not a whole id
-        reports = {str(report.job_id): report for report in await cluster.jobs.jobs(None, None)}
-        return reports[resolve_id(given, list(reports))]
+        return await cluster.report(JobId(given)), task
+    except JobNotFoundError as exc:  # not a whole id, or one that is forgotten
+        known = await cluster.jobs.ids(JobQuery())
+        alike = named(given, known, await _unfinished(cluster)) if by_name else None
+        if alike is not None:
+            meant, count = alike
+            note(f"{meant} is meant, of {count} jobs named {given}")
+            return await cluster.report(JobId(meant)), task
+        job_id, index = resolve_task(given, known, otherwise=str(exc))
+        report = await cluster.report(JobId(job_id))
+    if index is not None and index >= len(report.tasks):
+        raise Failure(
+            f"job {job_id} has {counted(len(report.tasks), 'task')}, from 0; there is no {given}"
+        )
+    return report, index if task is None else task
+
+
+async def _unfinished(cluster: AsyncFrayCluster) -> list[JobId]:
+    from fray.cluster.control import JobQuery
+
+    return await cluster.jobs.ids(JobQuery(statuses=(JobStatus.PENDING, JobStatus.RUNNING)))
 
 
 @app.command("list")
@@ -68,17 +115,22 @@ def list_jobs(
     """List jobs, the newest last."""
     from fray.cli.connecting import connection, run_async
     from fray.cli.output import print_json, print_line, print_table
-    from fray.cli.reports import job_json, job_table, select_jobs
+    from fray.cli.reports import job_json, job_table
+    from fray.cluster.control import JobQuery
     from fray.runtime.clock import SystemClock
 
     place = require_place(cluster, cluster_name)
 
     async def show() -> None:
-        async with connection(place) as connected:
-            reports = await connected.jobs.jobs(None, namespace)
-        chosen = select_jobs(
-            reports, statuses=status or (), user=user, with_actors=actors, newest=newest
+        query = JobQuery(
+            statuses=tuple(status or ()),
+            namespace=namespace or "",
+            user=user or "",
+            with_actors=actors,
+            newest=newest,
         )
+        async with connection(place) as connected:
+            chosen = [report async for report in connected.reports(query)]
         if as_json:
             print_json([job_json(report) for report in chosen])
         elif chosen:
@@ -106,13 +158,13 @@ def show_job(
 
     async def show() -> None:
         async with connection(place) as connected:
-            report = await find_job(connected, job)
+            report, task = await find_task(connected, job)
         if as_json:
-            print_json(job_json(report))
+            print_json(job_json(report, task))
             return
         print_facts(job_facts(report, SystemClock().time()))
         print_line("")
-        print_table(task_table(report))
+        print_table(task_table(report, task))
 
     run_async(show)
 
@@ -124,16 +176,20 @@ def why_job(
     cluster_name: ClusterName = None,
     as_json: Json = False,
 ) -> None:
-    """Say why a job does not run yet, or why it ended."""
+    """Say why a job, or a task of it, does not run, or why it ended."""
     from fray.cli.connecting import connection, run_async
     from fray.cli.output import print_json, print_line
     from fray.cli.reports import why
+    from fray.cli.schedreports import explanation_json, explanation_lines
 
     place = require_place(cluster, cluster_name)
 
     async def show() -> None:
         async with connection(place) as connected:
-            report = await find_job(connected, job)
+            report, task = await find_task(connected, job)
+            told = None
+            if report.waits_for:
+                told = await connected.scheduler.why(report.job_id)
         if as_json:
             print_json(
                 {
@@ -141,70 +197,19 @@ def why_job(
                     "status": report.status.value,
                     "waits_for": list(report.waits_for),
                     "error": report.error or None,
+                    "scheduling": explanation_json(told) if told is not None else None,
                 }
             )
             return
-        for line in why(report):
+        for line in why(report, task):
             print_line(line)
+        for line in explanation_lines(told) if told is not None else ():
+            print_line(f"  {line}")
 
     run_async(show)
 
 
-@app.command("logs")
-def job_logs(
-    job: JobIdArgument,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")
-    ] = False,
-    task: Annotated[
-        int | None,
-        typer.Option("--task", "-t", help="Only this task.", min=0, show_default=False),
-    ] = None,
-    cluster: Cluster = None,
-    cluster_name: ClusterName = None,
-    as_json: Json = False,
-) -> None:
-    """Print what a job has printed."""
-    from fray.cli.connecting import connection, run_async
-
-    place = require_place(cluster, cluster_name)
-
-    async def show() -> None:
-        async with connection(place) as connected:
-            report = await find_job(connected, job)
-            await _print_logs(connected, report, follow, task, as_json)
-
-    run_async(show)
-
-
-async def _print_logs(
-    cluster: AsyncFrayCluster, report: JobReport, follow: bool, task: int | None, as_json: bool
-) -> None:
-    import asyncio
-    from contextlib import aclosing
-
-    from fray.cli.following import lines_of
-    from fray.cli.output import LinePrinter, note
-    from fray.cli.views import log_event, prefixed
-
-    several = len(report.tasks) > 1 and task is None
-    printer = LinePrinter()
-    lines = lines_of(cluster, report.job_id, task_index=task, follow=follow, tell=note)
-
-    async def read() -> None:
-        try:
-            async with aclosing(lines) as each:
-                async for line in each:
-                    await printer.put(log_event(line) if as_json else prefixed(line, several))
-        finally:
-            printer.close()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(read())
-            group.create_task(printer.run())
-    except BaseExceptionGroup as group:  # as if there were none
-        raise group.exceptions[0] from None
+app.command("logs")(job_logs)
 
 
 @app.command("stop")
@@ -217,7 +222,7 @@ def stop_jobs(
     ],
     grace: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="From the notice to the kill.", min=0),
+        typer.Option(metavar="DURATION", help="From the notice to the kill.", parser=parse_grace),
     ] = 30.0,
     wait: Annotated[bool, typer.Option(help="Return when they have stopped.")] = True,
     cluster: Cluster = None,
@@ -233,7 +238,7 @@ def stop_jobs(
 
     async def stop() -> None:
         async with connection(place) as connected:
-            found = [await find_job(connected, each) for each in jobs]
+            found = [await find_job(connected, each, by_name=False) for each in jobs]
             open_jobs = {r.job_id for r in found if not r.status.finished()}
             for report in found:
                 if report.job_id in open_jobs:
@@ -258,4 +263,4 @@ async def _stopped(cluster: AsyncFrayCluster, job_id: JobId) -> JobReport:
             return report
 
 
-__all__ = ["app", "find_job"]
+__all__ = ["app", "find_job", "find_task"]

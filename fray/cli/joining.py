@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NoReturn
 from fray.cli import daemons
 from fray.cli.connecting import SCHEME
 from fray.cli.errors import Failure, UsageFailure
-from fray.cli.output import print_json, print_line
+from fray.cli.output import note, print_json, print_line
 from fray.cluster.addresses import normalize_address, split_address
-from fray.cluster.home import ClusterHome, find_home_by_address
+from fray.cluster.home import ClusterHome, find_home_by_address, is_same_address
 from fray.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 async def ensure_worker(
     home: ClusterHome, join: str, token_file: Path, settings: WorkerSettings, clock: Clock
 ) -> tuple[Daemon, bool]:
-    """Starts a worker unless it is running.
+    """Starts a worker unless it is running, and for that very controller.
+
+    One that looks for a controller elsewhere is started anew; what runs on the host goes on.
 
     Args:
         home: Where it keeps its files.
@@ -37,14 +39,22 @@ async def ensure_worker(
         The worker, and whether it was started now.
 
     Raises:
-        Failure: It cannot be started.
+        Failure: It cannot be started, or stopped.
     """
     name = settings.name or daemons.worker_name()
     running = home.daemon("worker", name)
     if running is not None and running.alive:
-        return running, False
+        if is_same_address(running.joins, join):
+            return running, False
+        note(f"worker {name} looks for its controller at {running.joins}; it is started anew")
+        await daemons.stop(running, clock, grace_s=0)  # told to stop it would stop its tasks
     command = daemons.worker_command(
-        home, join=join, token_file=token_file, name=name, resources=settings.resources
+        home,
+        join=join,
+        token_file=token_file,
+        name=name,
+        resources=settings.resources,
+        task_user=settings.task_user,
     )
     return await daemons.start(home, "worker", name, command, clock), True
 
@@ -107,7 +117,12 @@ def become_worker(join: str, token_file: Path | None, settings: WorkerSettings) 
     if running is not None and running.alive:
         raise Failure(f"worker {name} is up already (process {running.pid}); --name names another")
     command = daemons.worker_command(
-        home, join=address, token_file=token, name=name, resources=settings.resources
+        home,
+        join=address,
+        token_file=token,
+        name=name,
+        resources=settings.resources,
+        task_user=settings.task_user,
     )
     os.execve(command[0], command, daemons.daemon_environment(os.environ))
 
@@ -126,8 +141,8 @@ def _home_of(
     given = token_file or Path(environ.get("FRAY_TOKEN_FILE") or home.token_path)
     if not given.is_file():
         raise UsageFailure(
-            f"there is no token file {given}; copy the token of the controller's machine"
-            " (`fray up` there says where it is), and name the copy with --token-file"
+            f"there is no token file {given}; `fray token create --role worker --user NAME --output"
+            " FILE` on the controller's machine makes one: name a copy of it with --token-file"
         )
     return home, address, given.absolute()
 

@@ -8,7 +8,9 @@ from fray.cli import daemons
 from fray.cli.connecting import SCHEME, Place, connection
 from fray.cli.errors import Failure
 from fray.cli.output import note, print_json, print_line
+from fray.cluster.control import JobQuery
 from fray.cluster.home import DEFAULT_NAME, ClusterHome, all_homes
+from fray.cluster.types import JobStatus
 from fray.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ async def _stop_jobs(home: ClusterHome, clock: Clock, grace_s: float) -> list[Jo
     # Without a worker nobody would stop them: they are known to have ended when there is one again.
     has_worker = any(daemon.alive for daemon in home.daemons() if daemon.kind == "worker")
     try:
-        async with connection(Place(SCHEME + controller.address, home)) as cluster:
+        async with connection(Place(SCHEME + controller.address, home, is_ours=True)) as cluster:
             return await _stop_all(cluster, clock, grace_s, wait=has_worker)
     except Failure as exc:
         note(f"{exc}; its jobs end with their workers")
@@ -88,10 +90,10 @@ async def _stop_all(
     cluster: AsyncFrayCluster, clock: Clock, grace_s: float, *, wait: bool
 ) -> list[JobId]:
     stopped: list[JobId] = []
-    for report in await cluster.jobs.jobs(None, None):
-        if not report.status.finished():
-            await cluster.jobs.stop(report.job_id, "`fray down`", grace_s)
-            stopped.append(report.job_id)
+    unfinished = tuple(status for status in JobStatus if not status.finished())
+    for job_id in await cluster.jobs.ids(JobQuery(statuses=unfinished)):
+        await cluster.jobs.stop(job_id, "`fray down`", grace_s)
+        stopped.append(job_id)
     deadline = clock.monotonic() + grace_s + JOBS_MARGIN_S
     for job_id in stopped if wait else ():
         await cluster.jobs.wait(job_id, wait_s=max(0.0, deadline - clock.monotonic()))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from fray.cli.durations import parse_duration
+
 if TYPE_CHECKING:
     from fray.cli.connecting import Place
 
@@ -15,6 +17,9 @@ COMPLETION_TIMEOUT_S = 1.0
 """A shell that waits longer for a proposal feels broken."""
 
 COMPLETIONS_MAX = 50
+
+COMPLETION_JOBS_MAX = 500
+"""Jobs among which is looked, the newest: the shell waits."""
 
 
 def find_place(cluster: str | None, cluster_name: str | None) -> Place | None:
@@ -89,12 +94,13 @@ def _complete(ctx: typer.Context, incomplete: str, *, actors: bool) -> list[tupl
 
 async def _ask(place: Place, incomplete: str, actors: bool) -> list[tuple[str, str]]:
     from fray.cli.connecting import connection
+    from fray.cluster.control import JobQuery
 
     async with (
         asyncio.timeout(COMPLETION_TIMEOUT_S),
         connection(place, timeout_s=COMPLETION_TIMEOUT_S) as cluster,
     ):
-        reports = await cluster.jobs.jobs(None, None)
+        reports = await cluster.jobs.list(JobQuery(newest=COMPLETION_JOBS_MAX))
     ids = [
         (str(report.actor_id if actors else report.job_id), report.status.value)
         for report in reversed(reports)
@@ -134,7 +140,42 @@ ClusterName: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="JSON for scripts: values, with units in the keys.")
+]
+Zone: TypeAlias = Annotated[
+    list[str] | None, typer.Option(help="Likewise, a zone.", show_default=False)
+]
+ConstraintOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--constraint",
+        metavar="RULE",
+        help="What its hosts must be, as in rack=r1 or device!=T4; may be repeated.",
+        show_default=False,
+    ),
+]
+Priority: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEVEL",
+        help="batch, normal, high or critical, or as in high+5.",
+        show_default="normal",
+    ),
+]
+TimeLimit: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="DURATION",
+        help="How long a task may run, as in 90 (seconds), 10m or 12h; else the job fails.",
+        parser=parse_duration,
+        show_default=False,
+    ),
+]
+ReservationOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--reservation", metavar="ID", help="Whose resources to use.", show_default=False),
+]
 JobIdArgument: TypeAlias = Annotated[
     str,
     typer.Argument(

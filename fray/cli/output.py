@@ -16,6 +16,7 @@ import orjson
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as RichTable
 
     from fray.cli.reports import Cell, Table
 
@@ -72,8 +73,18 @@ def print_error(text: str) -> None:
     note(text)
 
 
-def print_table(table: Table) -> None:
-    """Prints a table on stdout.
+def print_table(table: Table, *, on_stderr: bool = False) -> None:
+    """Prints a table.
+
+    Args:
+        table: With at least one column.
+        on_stderr: Whether it is no result; else it goes to stdout.
+    """
+    console_of(sys.stderr if on_stderr else sys.stdout).print(rich_table(table))
+
+
+def rich_table(table: Table) -> RichTable:
+    """A table as rich shows it.
 
     Args:
         table: With at least one column.
@@ -87,7 +98,7 @@ def print_table(table: Table) -> None:
         shown.add_column(column, no_wrap=index != last, overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(cell.text, cell.style) for cell in row))
-    console_of(sys.stdout).print(shown)
+    return shown
 
 
 def print_facts(facts: Sequence[tuple[str, Cell]]) -> None:
@@ -199,4 +210,5 @@ __all__ = [
     "print_line",
     "print_styled",
     "print_table",
+    "rich_table",
 ]

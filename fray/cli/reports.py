@@ -6,15 +6,16 @@ there is null.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fray.cli.amounts import needs_json, needs_text, resources_json
 from fray.cluster.types import JobStatus
 from fray.runtime.clock import duration
 
 if TYPE_CHECKING:
-    from fray.cluster.control import HostReport, JobReport, TaskReport
+    from fray.cluster.reports import HostReport, JobReport, TaskReport
 
 GOOD, WARN, BAD, DIM = "green", "yellow", "red", "dim"
 
@@ -84,11 +85,12 @@ def run_time(report: JobReport, now: float) -> str:
 # ---- jobs
 
 
-def job_json(report: JobReport) -> dict[str, Any]:
+def job_json(report: JobReport, task: int | None = None) -> dict[str, Any]:
     """A job for scripts.
 
     Args:
         report: The job's.
+        task: Only this one of its tasks; None: all.
     """
     return {
         "job_id": report.job_id,
@@ -104,9 +106,13 @@ def job_json(report: JobReport) -> dict[str, Any]:
         "group": report.group or None,
         "parent": report.parent or None,
         "actor_id": report.actor_id or None,
-        "resources": report.resources or None,
-        "tasks": [_task_json(index, task) for index, task in enumerate(report.tasks)],
+        "resources": needs_json(report.resources) if report.resources else None,
+        "tasks": [_task_json(index, each) for index, each in _tasks(report, task)],
     }
+
+
+def _tasks(report: JobReport, only: int | None) -> list[tuple[int, TaskReport]]:
+    return [(i, task) for i, task in enumerate(report.tasks) if only is None or i == only]
 
 
 def _task_json(index: int, task: TaskReport) -> dict[str, Any]:
@@ -135,7 +141,7 @@ def reason_of(report: JobReport) -> str:
     Args:
         report: The job's.
     """
-    if report.status is JobStatus.PENDING and report.waits_for:
+    if report.waits_for:
         return "; ".join(report.waits_for)
     return " ".join(report.error.split())
 
@@ -147,12 +153,12 @@ def job_table(reports: Iterable[JobReport], now: float) -> Table:
         reports: In the order of the rows.
         now: Seconds since 1970.
     """
-    table = Table(("JOB", "STATUS", "TASKS", "AGE", "RAN", "REASON"))
+    table = Table(("JOB", "STATUS", "RUNNING", "AGE", "RAN", "REASON"))
     for report in reports:
         table.add(
             report.job_id,
             status_cell(report.status),
-            _task_counts(report),
+            _running(report),
             duration(now - report.submitted_at),
             run_time(report, now),
             shortened(reason_of(report)),
@@ -160,10 +166,10 @@ def job_table(reports: Iterable[JobReport], now: float) -> Table:
     return table
 
 
-def _task_counts(report: JobReport) -> str:
-    """How many tasks are as the job is, of how many: ``3/4`` of a running job run."""
-    alike = sum(1 for task in report.tasks if task.status is report.status)
-    return f"{alike}/{len(report.tasks)}"
+def _running(report: JobReport) -> str:
+    """How many tasks run, of how many: ``3/4``."""
+    running = sum(1 for task in report.tasks if task.status is JobStatus.RUNNING)
+    return f"{running}/{len(report.tasks)}"
 
 
 def status_cell(status: JobStatus) -> Cell:
@@ -198,7 +204,8 @@ def job_facts(report: JobReport, now: float) -> list[tuple[str, Cell]]:
         ("status", status_cell(report.status)),
         ("user", Cell(report.user)),
         ("namespace", Cell(report.namespace)),
-        ("resources", Cell(report.resources)),
+        ("resources", Cell(needs_text(report.resources) if report.resources else "")),
+        ("ports", Cell(", ".join(report.ports))),
         ("group", Cell(report.group)),
         ("launched by", Cell(report.parent)),
         ("actor", Cell(report.actor_id)),
@@ -210,14 +217,15 @@ def job_facts(report: JobReport, now: float) -> list[tuple[str, Cell]]:
     return [(name, cell) for name, cell in facts if cell.text]
 
 
-def task_table(report: JobReport) -> Table:
+def task_table(report: JobReport, only: int | None = None) -> Table:
     """The tasks of a job for people, with the last attempt at each.
 
     Args:
         report: The job's.
+        only: Only this one of its tasks; None: all.
     """
     table = Table(("TASK", "STATUS", "HOST", "ATTEMPT", "FAILURES", "PREEMPTIONS", "ERROR"))
-    for index, task in enumerate(report.tasks):
+    for index, task in _tasks(report, only):
         last = task.attempts[-1] if task.attempts else None
         table.add(
             str(index),
@@ -231,11 +239,12 @@ def task_table(report: JobReport) -> Table:
     return table
 
 
-def why(report: JobReport) -> list[str]:
+def why(report: JobReport, only: int | None = None) -> list[str]:
     """Why a job does not run, line by line; or that it does, or did.
 
     Args:
         report: The job's.
+        only: Only what is to be said of this task of it; None: of all.
     """
     if report.status is JobStatus.PENDING:
         unknown = "it has just been submitted, and the scheduler has not looked at it yet"
@@ -244,9 +253,10 @@ def why(report: JobReport) -> list[str]:
     if report.status.finished():
         lines = [f"{report.job_id} has {_ENDED[report.status]}"]
     lines += [f"  {line}" for line in report.error.splitlines() if line.strip()]
-    for index, task in enumerate(report.tasks):
+    for index, task in _tasks(report, only):
         if task.error and task.error not in report.error:
             lines.append(f"  task {index} ({task.status.value}): {' '.join(task.error.split())}")
+    lines += [f"  waits for a place: {reason}" for reason in report.waits_for]
     return lines
 
 
@@ -255,33 +265,6 @@ _ENDED = {
     JobStatus.FAILED: "failed",
     JobStatus.STOPPED: "been stopped",
 }
-
-
-def select_jobs(
-    reports: Sequence[JobReport],
-    *,
-    statuses: Sequence[JobStatus] = (),
-    user: str | None = None,
-    with_actors: bool = False,
-    newest: int = 0,
-) -> list[JobReport]:
-    """Those jobs of many that somebody wants to see, in the same order.
-
-    Args:
-        reports: Oldest first.
-        statuses: Only these; none for all.
-        user: Only this user's.
-        with_actors: Whether the jobs that run one actor each are among them.
-        newest: At most so many, the newest; 0 for all.
-    """
-    chosen = [
-        report
-        for report in reports
-        if (with_actors or not report.actor_id)
-        and (not statuses or report.status in statuses)
-        and (user is None or report.user == user)
-    ]
-    return chosen[-newest:] if newest else chosen
 
 
 # ---- hosts
@@ -297,11 +280,14 @@ def host_json(host: HostReport) -> dict[str, Any]:
         "worker": host.worker_id,
         "address": host.address,
         "health": host.health,
-        "capacity": host.capacity,
-        "used": host.used,
+        "capacity": resources_json(host.capacity),
+        "used": resources_json(host.used),
         "attempts": host.attempts,
         "region": host.region or None,
         "zone": host.zone or None,
+        "reason": host.reason or None,
+        "until": host.until,
+        "held": [{"kind": e.kind, "index": e.index, "by": e.by} for e in host.held],
     }
 
 
@@ -317,28 +303,39 @@ def host_table(hosts: Iterable[HostReport]) -> Table:
             str(host.worker_id),
             Cell(host.health, _HEALTH_STYLES.get(host.health, WARN)),
             str(host.attempts),
-            host.used,
-            host.capacity,
+            host.used.describe(),
+            host.capacity.describe(),
             host.zone or host.region,
             host.address,
         )
     return table
 
 
-def job_counts(reports: Iterable[JobReport]) -> dict[str, int]:
-    """How many jobs there are of each status; those of actors are not counted.
+def host_notes(hosts: Iterable[HostReport], now: float) -> list[str]:
+    """Why hosts, or devices of theirs, take nothing new, for people: a line each.
 
     Args:
-        reports: All jobs.
+        hosts: In the order of the lines.
+        now: Seconds since 1970.
     """
-    counts = {status.value: 0 for status in JobStatus}
-    for report in reports:
-        if not report.actor_id:
-            counts[report.status.value] += 1
-    return counts
+    lines: list[str] = []
+    for host in hosts:
+        if host.reason:
+            lines.append(f"{host.worker_id} is {host.health}: {host.reason}{_until(host, now)}")
+        lines += [f"{host.worker_id}: {each}" for each in host.held]
+    return lines
 
 
-def counts_line(counts: dict[str, int], what: str) -> str:
+def _until(host: HostReport, now: float) -> str:
+    if host.until is None:
+        return ""
+    left = duration(host.until - now)
+    if host.health == "draining":
+        return f"; what is there in {left} is stopped"
+    return f"; for another {left}, or until `fray undrain {host.worker_id}`"
+
+
+def counts_line(counts: Mapping[str, int], what: str) -> str:
     """Counts for people, as in ``jobs: 2 running, 1 failed``.
 
     Args:
@@ -354,14 +351,13 @@ __all__ = [
     "Table",
     "counts_line",
     "host_json",
+    "host_notes",
     "host_table",
-    "job_counts",
     "job_facts",
     "job_json",
     "job_table",
     "reason_of",
     "run_time",
-    "select_jobs",
     "shortened",
     "status_cell",
     "task_table",

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
+from typing import TYPE_CHECKING
 
+from fray.cli.envfile import parse_env_file
 from fray.cli.errors import UsageFailure
 from fray.cluster.accelerators import AUTO_GPU
 from fray.cluster.devices import CpuConfig, DeviceConfig, GpuConfig, ResourceConfig, TpuConfig
 from fray.cluster.entrypoint import Entrypoint
 from fray.cluster.environment import EnvironmentConfig
+from fray.cluster.environment_sender import check_environment
 from fray.cluster.types import JobRequest
 from fray.errors import InvalidRequestError
+from fray.ids import ReservationId
+
+if TYPE_CHECKING:
+    from fray.cluster.priority import PriorityLike
 
 PYTHON = "python"
 """Found on the host that runs the job: there it is the interpreter that its worker runs in."""
@@ -30,14 +38,29 @@ class RunArguments:
         name: Of the job; None names it after the script or program.
         cpus: Per task.
         memory: Per task, as in ``8g``; None takes the default.
+        disk: Likewise.
         gpus: Per task, as in ``2``, ``0.5``, ``H100`` or ``H100:8``.
         tpu: The slice of each replica, as in ``v5litepod-16``.
         replicas: How many.
         env: Variables: ``NAME=value``, or ``NAME`` for the value that it has here.
+        env_file: A file of such lines; the command line has the last word.
         working_dir: The project folder; None for the current one.
+        packages: Requirements on top of the project's.
+        extras: Of the project.
+        image: A Docker image, in place of the project.
         max_retries: How often each task may fail and be started again.
+        max_preemptions: How often each may lose its host or its place, and be started again.
+        evictable: Whether it may be stopped to make room for others.
         regions: Where it may run; none is anywhere.
         detach: Whether nobody waits for it.
+        zones: Likewise.
+        constraints: What its hosts must be, as in ``rack=r1``.
+        preferences: What they had better be, as in ``rack=r1`` or, with a weight, ``5:rack=r1``.
+        priority: A band or a number; None for normal.
+        time_limit_s: How long an attempt may run; None for ever.
+        queue_limit_s: How long it may wait; None for ever.
+        reservation: Whose resources it uses; None finds one.
+        ports: Names of ports that each task gets.
     """
 
     command: Sequence[str]
@@ -45,14 +68,29 @@ class RunArguments:
     name: str | None = None
     cpus: float = 1
     memory: str | None = None
+    disk: str | None = None
     gpus: str | None = None
     tpu: str | None = None
     replicas: int = 1
     env: Sequence[str] = ()
+    env_file: Path | None = None
     working_dir: Path | None = None
+    packages: Sequence[str] = ()
+    extras: Sequence[str] = ()
+    image: str | None = None
     max_retries: int = 0
+    max_preemptions: int = 100
+    evictable: bool = True
     regions: Sequence[str] = ()
     detach: bool = False
+    zones: Sequence[str] = ()
+    constraints: Sequence[str] = ()
+    preferences: Sequence[str] = ()
+    priority: str | None = None
+    time_limit_s: float | None = None
+    queue_limit_s: float | None = None
+    reservation: str | None = None
+    ports: Sequence[str] = ()
 
 
 def job_request(arguments: RunArguments, *, cwd: Path, environ: Mapping[str, str]) -> JobRequest:
@@ -66,21 +104,62 @@ def job_request(arguments: RunArguments, *, cwd: Path, environ: Mapping[str, str
     Raises:
         UsageFailure: Something makes no sense, or does not exist.
     """
-    workspace = _workspace(arguments.working_dir, cwd)
+    _check_image(arguments)
+    workspace = None if arguments.image else _workspace(arguments.working_dir, cwd)
     command = _command(arguments, workspace, cwd)
     try:
+        environment = EnvironmentConfig.create(
+            workspace=None if workspace is None else str(workspace),
+            docker_image=arguments.image,
+            pip_packages=arguments.packages,
+            env_vars=_variables(arguments, cwd, environ),
+            extras=arguments.extras,
+        )
+        check_environment(environment, "the job")
         return JobRequest(
             name=arguments.name or _job_name(command),
             entrypoint=Entrypoint.from_binary(command[0], command[1:]),
-            resources=_resources(arguments),
-            environment=EnvironmentConfig.create(
-                workspace=str(workspace), env_vars=parse_variables(arguments.env, environ)
-            ),
+            resources=resources_of(arguments),
+            environment=environment,
             max_retries_failure=arguments.max_retries,
+            max_retries_preemption=arguments.max_preemptions,
+            evictable=arguments.evictable,
+            ports=tuple(arguments.ports),
             detached=arguments.detach,
+            priority=parse_level(arguments.priority),
+            time_limit_s=arguments.time_limit_s,
+            queue_limit_s=arguments.queue_limit_s,
+            reservation_id=ReservationId(arguments.reservation) if arguments.reservation else None,
         )
     except InvalidRequestError as exc:
         raise UsageFailure(str(exc)) from exc
+
+
+def _check_image(arguments: RunArguments) -> None:
+    if arguments.image is None:
+        return
+    for option, given in (
+        ("--working-dir", arguments.working_dir is not None),
+        ("--package", bool(arguments.packages)),
+        ("--extra", bool(arguments.extras)),
+    ):
+        if given:
+            raise UsageFailure(
+                f"--image and {option} exclude each other: an image has its own files and packages"
+            )
+
+
+def _variables(arguments: RunArguments, cwd: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    if arguments.env_file is None:
+        return parse_variables(arguments.env, environ)
+    path = cwd / arguments.env_file
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise UsageFailure(f"--env-file: {path} cannot be read: {why}") from exc
+    from_file = parse_env_file(text, str(arguments.env_file), environ)
+    return {**from_file, **parse_variables(arguments.env, environ)}
 
 
 def _workspace(given: Path | None, cwd: Path) -> Path:
@@ -90,7 +169,7 @@ def _workspace(given: Path | None, cwd: Path) -> Path:
     return Path(os.path.abspath(folder))
 
 
-def _command(arguments: RunArguments, workspace: Path, cwd: Path) -> list[str]:
+def _command(arguments: RunArguments, workspace: Path | None, cwd: Path) -> list[str]:
     if not arguments.command:
         raise UsageFailure("nothing to run: `fray run SCRIPT.py …` or `fray run -- PROGRAM …`")
     first, *rest = arguments.command
@@ -98,6 +177,8 @@ def _command(arguments: RunArguments, workspace: Path, cwd: Path) -> list[str]:
         if ("/" in first or not which(first)) and (cwd / first).is_dir():
             raise UsageFailure(f"{first} is a folder; give a script or a program to run")
         return [first, *rest]
+    if workspace is None:  # it is in the image
+        return [PYTHON, first, *rest]
     # Like every path on a command line it is seen from here, but it runs in the project folder.
     here, there = cwd / first, workspace / first
     script = here if here.is_file() else there
@@ -115,15 +196,38 @@ def _job_name(command: Sequence[str]) -> str:
     return cleaned or "job"
 
 
-def _resources(arguments: RunArguments) -> ResourceConfig:
+def parse_level(text: str | None) -> PriorityLike | None:
+    """A priority as it stands on a command line.
+
+    Args:
+        text: A band, or a number; None for none.
+    """
+    return int(text) if text is not None and text.isdecimal() else text
+
+
+def resources_of(arguments: RunArguments) -> ResourceConfig:
+    """What each replica needs.
+
+    Args:
+        arguments: What stands on the command line.
+
+    Raises:
+        InvalidRequestError: An amount makes no sense.
+        UsageFailure: Options exclude each other.
+    """
     resources = ResourceConfig(
         cpu=arguments.cpus,
         device=_device(arguments),
         replicas=arguments.replicas,
         regions=list(arguments.regions) or None,
+        zones=list(arguments.zones) or None,
+        constraints=tuple(arguments.constraints),
+        preferences=parse_preferences(arguments.preferences),
     )
     if arguments.memory is not None:
         resources.ram = arguments.memory
+    if arguments.disk is not None:
+        resources.disk = arguments.disk
     resources.validate()
     return resources
 
@@ -159,6 +263,27 @@ def parse_gpus(text: str) -> GpuConfig:
         raise UsageFailure(f"--gpus: {exc}") from exc
 
 
+def parse_preferences(given: Sequence[str]) -> dict[str, float]:
+    """Reads ``rack=r1`` or ``5:rack=r1``; of a repeated rule the last weight counts.
+
+    Args:
+        given: What somebody wrote.
+
+    Raises:
+        UsageFailure: A weight is no number above 0.
+    """
+    preferences: dict[str, float] = {}
+    for each in given:
+        before, colon, after = each.partition(":")
+        # The names of labels have no colon, so one before any operator ends a weight.
+        has_weight = bool(colon) and not set("=! ") & set(before.strip())
+        weight = _number(before.strip()) if has_weight else 1.0
+        if weight is None or not 0 < weight < math.inf:
+            raise UsageFailure(f"--prefer is [WEIGHT:]RULE, as in 5:rack=r1, not {each!r}")
+        preferences[(after if has_weight else each).strip()] = weight
+    return preferences
+
+
 def _number(text: str) -> float | None:
     try:
         return float(text) if text[:1].isdigit() or text[:1] == "." else None
@@ -189,4 +314,13 @@ def parse_variables(given: Sequence[str], environ: Mapping[str, str]) -> dict[st
     return variables
 
 
-__all__ = ["PYTHON", "RunArguments", "job_request", "parse_gpus", "parse_variables"]
+__all__ = [
+    "PYTHON",
+    "RunArguments",
+    "job_request",
+    "parse_gpus",
+    "parse_level",
+    "parse_preferences",
+    "parse_variables",
+    "resources_of",
+]

@@ -1,20 +1,57 @@
 """``fray run``."""
 
+# ruff: noqa: TC001, TC002 - typer reads the types of the options
+
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
 
-from fray.cli.options import Cluster, ClusterName, Json, find_place
+from fray.cli.options import (
+    Cluster,
+    ClusterName,
+    ConstraintOption,
+    Json,
+    Priority,
+    ReservationOption,
+    TimeLimit,
+    Zone,
+    find_place,
+)
+from fray.cli.runoptions import (
+    Command,
+    Cpus,
+    Detach,
+    Disk,
+    DryRun,
+    Env,
+    EnvFile,
+    Evictable,
+    Extras,
+    Gpus,
+    Image,
+    MaxPreemptions,
+    MaxRetries,
+    Memory,
+    Name,
+    Namespace,
+    Packages,
+    Ports,
+    Preferences,
+    QueueLimit,
+    Region,
+    Replicas,
+    SubmissionId,
+    Tpu,
+    WorkingDir,
+)
 
 if TYPE_CHECKING:
     from fray.cli.connecting import Place
-    from fray.cluster.types import JobRequest
 
 _IS_PROGRAM = "fray.is_program"
 
@@ -31,79 +68,40 @@ class RunCommand(TyperCommand):
         return rest
 
 
-Command: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="SCRIPT.py [ARGS]... | -- PROGRAM [ARGS]...",
-        help="A Python script and its arguments, or any program behind --.",
-        show_default=False,
-    ),
-]
-Name: TypeAlias = Annotated[
-    str | None, typer.Option(help="The job's name. Default: the script's.", show_default=False)
-]
-Cpus: TypeAlias = Annotated[float, typer.Option(help="CPUs per replica.", min=0)]
-Memory: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="Memory per replica, as in 8g.", show_default=False),
-]
-Gpus: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        metavar="[MODEL:]N", help="GPUs per replica, as in 2 or H100:8.", show_default=False
-    ),
-]
-Tpu: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="TYPE", help="A TPU slice per replica: v5litepod-16.", show_default=False),
-]
-Replicas: TypeAlias = Annotated[int, typer.Option(help="How many replicas (slices).", min=1)]
-Env: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--env",
-        "-e",
-        metavar="NAME[=VALUE]",
-        help="A variable for the job; without a value, the one that it has here.",
-        show_default=False,
-    ),
-]
-WorkingDir: TypeAlias = Annotated[
-    Path | None, typer.Option(help="The project folder. Default: this one.", show_default=False)
-]
-MaxRetries: TypeAlias = Annotated[
-    int, typer.Option(help="How often each task may fail and start again; -1 for ever.", min=-1)
-]
-Region: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(help="Where it may run; may be repeated.", show_default=False),
-]
-Namespace: TypeAlias = Annotated[
-    str | None,
-    typer.Option(help="Of its actors' names. Default: a fresh one.", show_default=False),
-]
-Detach: TypeAlias = Annotated[
-    bool, typer.Option("--detach", "-d", help="Print the job's id and leave it running.")
-]
-
-
 def run(
     ctx: typer.Context,
     command: Command = None,
     name: Name = None,
     cpus: Cpus = 1,
     memory: Memory = None,
+    disk: Disk = None,
     gpus: Gpus = None,
     tpu: Tpu = None,
     replicas: Replicas = 1,
     env: Env = None,
+    env_file: EnvFile = None,
     working_dir: WorkingDir = None,
+    package: Packages = None,
+    extra: Extras = None,
+    image: Image = None,
     max_retries: MaxRetries = 0,
+    max_preemptions: MaxPreemptions = 100,
+    evictable: Evictable = True,
+    port: Ports = None,
     region: Region = None,
+    zone: Zone = None,
+    constraint: ConstraintOption = None,
+    prefer: Preferences = None,
+    priority: Priority = None,
+    time_limit: TimeLimit = None,
+    queue_limit: QueueLimit = None,
+    reservation: ReservationOption = None,
     cluster: Cluster = None,
     cluster_name: ClusterName = None,
     namespace: Namespace = None,
+    submission_id: SubmissionId = None,
     detach: Detach = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
     """Run a script or program as a job, and show its output.
@@ -113,7 +111,9 @@ def run(
     Ctrl-C stops the job, a second one kills it. The exit code is the job's.
     """
     from fray.cli.connecting import run_async
+    from fray.cli.launching import Launch, follow, preview, submit
     from fray.cli.requests import RunArguments, job_request
+    from fray.cluster.base import check_submission_id
 
     arguments = RunArguments(
         command=command or (),
@@ -121,20 +121,36 @@ def run(
         name=name,
         cpus=cpus,
         memory=memory,
+        disk=disk,
         gpus=gpus,
         tpu=tpu,
         replicas=replicas,
         env=env or (),
+        env_file=env_file,
         working_dir=working_dir,
+        packages=package or (),
+        extras=extra or (),
+        image=image,
         max_retries=max_retries,
+        max_preemptions=max_preemptions,
+        evictable=evictable,
         regions=region or (),
         detach=detach,
+        zones=zone or (),
+        constraints=constraint or (),
+        preferences=prefer or (),
+        priority=priority,
+        time_limit_s=time_limit,
+        queue_limit_s=queue_limit,
+        reservation=reservation,
+        ports=port or (),
     )
     request = job_request(arguments, cwd=Path.cwd(), environ=os.environ)
+    check_submission_id(submission_id)
     place = find_place(cluster, cluster_name) or _inside_this_process()
-    if detach:
-        return run_async(lambda: _submit(place, request, namespace, as_json))
-    return run_async(lambda: _follow(place, request, namespace, as_json))
+    launch = Launch(place, request, namespace, submission_id)
+    act = preview if dry_run else submit if detach else follow
+    return run_async(lambda: act(launch, as_json))
 
 
 def _inside_this_process() -> Place:
@@ -148,51 +164,6 @@ def _inside_this_process() -> Place:
             " running on a cluster inside this process"
         )
     return Place(LOCAL)
-
-
-async def _submit(place: Place, request: JobRequest, namespace: str | None, as_json: bool) -> int:
-    from fray.cli.connecting import connection
-    from fray.cli.errors import Failure
-    from fray.cli.output import json_line, note, print_line
-
-    if place.is_local:
-        raise Failure(
-            "--detach needs a cluster that outlives this command; `fray up` starts one here"
-        )
-    async with connection(place, namespace=namespace, fresh_namespace=not namespace) as cluster:
-        job_id = await cluster.launch(request)
-        if as_json:
-            print_line(json_line({"job_id": job_id, "cluster": cluster.address}))
-            return 0
-        print_line(job_id)
-        if sys.stderr.isatty():
-            note(f"`fray job logs -f {job_id}` shows its output")
-    return 0
-
-
-async def _follow(place: Place, request: JobRequest, namespace: str | None, as_json: bool) -> int:
-    from fray.cli.connecting import connection
-    from fray.cli.daemons import activate_interpreter
-    from fray.cli.following import Foreground
-    from fray.cli.views import JsonView, TextView
-    from fray.runtime.clock import SystemClock
-
-    if place.is_local:
-        activate_interpreter(os.environ)
-    clock = SystemClock()
-    view = JsonView() if as_json else TextView(clock)
-    try:
-        async with connection(place, namespace=namespace, fresh_namespace=not namespace) as cluster:
-            foreground = Foreground(cluster, request, view, clock)
-            code = await foreground.run()
-    finally:
-        view.close()
-    if foreground.left:
-        # Whatever could not be stopped, a thread that prints to a stuck terminal included, would
-        # hold up an orderly exit.
-        sys.stderr.flush()
-        os._exit(code)
-    return code
 
 
 __all__ = ["run"]

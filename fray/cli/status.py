@@ -8,12 +8,12 @@ from fray.cli.options import Cluster, ClusterName, Json, require_place
 
 if TYPE_CHECKING:
     from fray.cli.connecting import Place
-    from fray.cluster.control import HostReport, JobReport
     from fray.cluster.home import Daemon
+    from fray.cluster.reports import HostReport, JobCounts
 
 
 def status(cluster: Cluster = None, cluster_name: ClusterName = None, as_json: Json = False) -> int:
-    """Show a cluster: its controller, its hosts, and how many jobs there are."""
+    """Show a cluster: its controller, its hosts, and how many jobs you have (admins: all)."""
     from fray.cli.connecting import run_async
 
     place = require_place(cluster, cluster_name)
@@ -23,12 +23,13 @@ def status(cluster: Cluster = None, cluster_name: ClusterName = None, as_json: J
 async def _show(place: Place, as_json: bool) -> int:
     from fray.cli.connecting import SCHEME, connection
     from fray.cli.output import print_json, print_line, print_styled, print_table
-    from fray.cli.reports import host_table
+    from fray.cli.reports import host_notes, host_table
+    from fray.cluster.reports import JobQuery
     from fray.runtime.clock import SystemClock
 
     async with connection(place) as cluster:
         hosts = await cluster.fleet.hosts()
-        jobs = await cluster.jobs.jobs(None, None)
+        jobs = await cluster.jobs.counts(JobQuery())
         address = cluster.address
     controller = place.home.daemon("controller") if place.home else None
     now = SystemClock().time()
@@ -43,6 +44,8 @@ async def _show(place: Place, as_json: bool) -> int:
     if hosts:
         print_line("")
         print_table(host_table(hosts))
+        for line in host_notes(hosts, now):
+            print_line(line)
     else:
         print_line(f"no hosts yet; `fray worker --join {address}` adds one")
     return 0
@@ -53,7 +56,7 @@ def status_json(
     address: str,
     controller: Daemon | None,
     hosts: list[HostReport],
-    jobs: list[JobReport],
+    jobs: JobCounts,
     now: float,
 ) -> dict[str, Any]:
     """A cluster for scripts.
@@ -63,10 +66,10 @@ def status_json(
         address: The controller's ``host:port``.
         controller: Its process, where it is on this machine.
         hosts: All hosts.
-        jobs: All jobs.
+        jobs: How many jobs there are.
         now: Seconds since 1970.
     """
-    from fray.cli.reports import host_json, job_counts
+    from fray.cli.reports import host_json
 
     process = controller and {
         "pid": controller.pid,
@@ -78,28 +81,13 @@ def status_json(
         "address": address,
         "controller": process,
         "hosts": [host_json(host) for host in hosts],
-        "jobs": job_counts(jobs),
-        "actors": actor_counts(jobs),
+        "jobs": dict(jobs.jobs),
+        "actors": dict(jobs.actors),
     }
 
 
-def actor_counts(jobs: list[JobReport]) -> dict[str, int]:
-    """How many actors that the cluster made there are, of each status.
-
-    Args:
-        jobs: All jobs.
-    """
-    from fray.cluster.types import JobStatus
-
-    counts = {status.value: 0 for status in JobStatus}
-    for job in jobs:
-        if job.actor_id:
-            counts[job.status.value] += 1
-    return counts
-
-
 def status_lines(
-    name: str | None, spec: str, controller: Daemon | None, jobs: list[JobReport], now: float
+    name: str | None, spec: str, controller: Daemon | None, jobs: JobCounts, now: float
 ) -> list[Any]:
     """A cluster for people, without its hosts: a heading and some lines.
 
@@ -107,10 +95,10 @@ def status_lines(
         name: The cluster's, where it is known here.
         spec: How to connect.
         controller: Its process, where it is on this machine.
-        jobs: All jobs.
+        jobs: How many jobs there are.
         now: Seconds since 1970.
     """
-    from fray.cli.reports import Cell, counts_line, job_counts
+    from fray.cli.reports import Cell, counts_line
     from fray.runtime.clock import duration
 
     called = f"cluster {name}" if name else "cluster"
@@ -120,12 +108,11 @@ def status_lines(
     lines = [
         Cell(f"{called} at {spec}", "bold"),
         Cell(f"controller: answers{process}"),
-        Cell(counts_line(job_counts(jobs), "jobs")),
+        Cell(counts_line(jobs.jobs, "jobs")),
     ]
-    actors = actor_counts(jobs)
-    if any(actors.values()):
-        lines.append(Cell(counts_line(actors, "actors")))
+    if any(jobs.actors.values()):
+        lines.append(Cell(counts_line(jobs.actors, "actors")))
     return lines
 
 
-__all__ = ["actor_counts", "status", "status_json", "status_lines"]
+__all__ = ["status", "status_json", "status_lines"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fray.cli.durations import parse_grace
 from fray.cli.options import (  # noqa: TC001 - typer reads them
     ClusterName,
     Json,
@@ -15,7 +16,8 @@ from fray.cli.options import (  # noqa: TC001 - typer reads them
 )
 
 if TYPE_CHECKING:
-    from fray.cli.clusterfile import ClusterFile
+    from fray.cli.clusterfile import ClusterFile, LogSettings
+    from fray.cli.settings import TlsSettings
 
 
 def up(
@@ -23,7 +25,8 @@ def up(
         Path | None,
         typer.Argument(
             metavar="[cluster.toml]",
-            help="Settings, as TOML or JSON: name, host, port, lease_s, worker.",
+            help="Settings, as TOML or JSON: name, host, port, lease_s, retention, "
+            "environments, logs, tls, worker.",
             show_default=False,
         ),
     ] = None,
@@ -47,11 +50,36 @@ def up(
             show_default="50051",
         ),
     ] = None,
+    certificate: Annotated[
+        tuple[Path, Path, Path] | None,
+        typer.Option(
+            metavar="CERTIFICATE KEY AUTHORITY",
+            help="Files of the controller's certificate, if fray is not to make it.",
+            show_default=False,
+        ),
+    ] = None,
+    insecure_no_tls: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-no-tls",
+            help="Encrypt nothing: who sees the network sees all tokens, code and data.",
+        ),
+    ] = False,
+    logs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where logs of jobs are archived: a bucket, or a folder that all hosts share."
+            " Default: a folder of the controller's.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Start a cluster on this machine: a controller and a worker, in the background.
 
-    What is up already is left alone; what has died is started again, with all its jobs.
+    What is up already is left alone; what has died is started again, with all its jobs. A cluster
+    that listens anywhere but on the loopback speaks TLS.
     """
     from fray.cli.clusterfile import WorkerSettings, parse_resources
     from fray.cli.connecting import run_async
@@ -61,7 +89,8 @@ def up(
     told = _read(file) if file is not None else None
     worker = WorkerSettings() if told is None else told.worker
     if resources is not None:
-        worker = WorkerSettings(worker.name if worker else None, parse_resources(resources))
+        before = worker or WorkerSettings()
+        worker = WorkerSettings(before.name, parse_resources(resources), before.task_user)
     if told is not None and name is not None and told.name not in (None, name):
         raise UsageFailure(f"--name is {name!r}, but {file} says {told.name!r}")
     wanted = Wanted(
@@ -69,10 +98,46 @@ def up(
         host=host or (told.host if told else None),
         port=port if port is not None else (told.port if told else None),
         lease_s=told.lease_s if told else None,
+        retention=told.retention if told else None,
+        environments=told.environments if told else None,
+        logs=_log_settings(logs, told),
         worker=worker,
         is_told=told is not None or resources is not None,
+        tls=_tls(certificate, insecure_no_tls, told),
     )
     return run_async(lambda: bring_up(wanted, as_json=as_json))
+
+
+def _tls(
+    certificate: tuple[Path, Path, Path] | None, insecure: bool, told: ClusterFile | None
+) -> TlsSettings | None:
+    """What was said of TLS; None for nothing."""
+    from fray.cli.errors import UsageFailure
+    from fray.cli.settings import TlsSettings
+
+    if certificate is not None and insecure:
+        raise UsageFailure("--certificate and --insecure-no-tls exclude each other")
+    if certificate is not None or insecure:
+        given = tuple(str(path.absolute()) for path in certificate or ())
+        return TlsSettings(insecure, given)
+    return told.tls if told is not None else None
+
+
+def _log_settings(location: str | None, told: ClusterFile | None) -> LogSettings | None:
+    from dataclasses import replace
+
+    from fray.cli.clusterfile import LogSettings
+    from fray.cli.errors import UsageFailure
+    from fray.cluster.archive.store import check_location
+    from fray.errors import InvalidRequestError
+
+    settings = told.logs if told else None
+    if location is None:
+        return settings
+    try:
+        return replace(settings or LogSettings(), location=check_location(location))
+    except InvalidRequestError as exc:
+        raise UsageFailure(f"--logs: {exc}") from exc
 
 
 def _read(file: Path) -> ClusterFile:
@@ -94,7 +159,9 @@ def down(
     cluster_name: ClusterName = None,
     grace: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="How long running jobs have to stop.", min=0),
+        typer.Option(
+            metavar="DURATION", help="How long running jobs have to stop.", parser=parse_grace
+        ),
     ] = 10.0,
     as_json: Json = False,
 ) -> int:
@@ -119,6 +186,14 @@ def worker(
         typer.Option(help="Of this host in the cluster. Default: its own.", show_default=False),
     ] = None,
     resources: Resources = None,
+    task_user: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ACCOUNT",
+            help="As root: the account of tasks, or auto: that of each user's name.",
+            show_default=False,
+        ),
+    ] = None,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, and print the log here.")
     ] = False,
@@ -129,7 +204,8 @@ def worker(
     from fray.cli.connecting import run_async
     from fray.cli.joining import become_worker, join_cluster
 
-    settings = WorkerSettings(name, None if resources is None else parse_resources(resources))
+    told = None if resources is None else parse_resources(resources)
+    settings = WorkerSettings(name, told, task_user)
     if foreground:
         become_worker(join, token_file, settings)
     return run_async(lambda: join_cluster(join, token_file, settings, as_json=as_json))

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from fray.cli.output import console_of, json_line, note, print_line
 from fray.cli.reports import job_json, reason_of, run_time, shortened
+from fray.cluster.controller.attempt import AttemptState
 from fray.cluster.types import JobStatus
 from fray.runtime.clock import duration
+from fray.wording import counted
 
 if TYPE_CHECKING:
     from rich.status import Status
 
     from fray.cluster.base import LogLine
-    from fray.cluster.control import JobReport
+    from fray.cluster.reports import JobReport
     from fray.ids import JobId
     from fray.runtime.clock import Clock
 
@@ -68,11 +70,11 @@ class TextView:
             return
         if waited_s >= WAITING_TOLD_S:
             self._told_waiting = True
-            note(f"{report.job_id} waits: {_waits_for(report)}")
+            note(f"{report.job_id} is {_stage(report)}: {_waits_for(report)}")
 
     def _show_waiting(self, report: JobReport) -> None:
         waited = duration(self._clock.monotonic() - self._submitted_at)
-        text = f"queued for {waited}: {_waits_for(report)}"
+        text = f"{_stage(report)} for {waited}: {_waits_for(report)}"
         if self._status is None:
             from rich.text import Text
 
@@ -168,7 +170,19 @@ def log_event(line: LogLine) -> str:
     )
 
 
+def _stage(report: JobReport) -> str:
+    """What a pending job is at."""
+    live = [task.attempts[-1] for task in report.tasks if task.attempts and task.attempts[-1].live]
+    if live:
+        return "building" if any(a.state == AttemptState.BUILDING for a in live) else "starting"
+    return f"queued at {report.position}" if report.position else "queued"
+
+
 def _waits_for(report: JobReport) -> str:
+    live = [t.attempts[-1].worker_id for t in report.tasks if t.attempts and t.attempts[-1].live]
+    if live:
+        tasks = counted(len(report.tasks), "task has", "tasks have")
+        return f"{len(live)} of {tasks} a place, the first on {live[0]}"
     return shortened(reason_of(report) or "not scheduled yet", REASON_LENGTH_MAX)
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from fray.cluster.accelerators import canonical_gpu, tpu_topology
 from fray.cluster.identity import Identity
 from fray.cluster.resources import MILLI, Resources, parse_bytes
-from fray.cluster.scheduling.view import SliceMember
+from fray.cluster.scheduling.hosts import SliceMember
 from fray.testing import inspection
 from fray.testing.errors import SimulationError
 from fray.testing.harm import CONTROLLER, Harm
@@ -49,13 +49,16 @@ if TYPE_CHECKING:
     from fray.cluster.client import AsyncFrayCluster
     from fray.cluster.types import JobGroupConfig, JobInfo, JobRequest
     from fray.ids import JobId
-    from fray.testing.attempts import TaskProgram
+    from fray.testing.attempts import SimAttempt, TaskProgram
     from fray.testing.history import History
     from fray.testing.process import SimHost, SimProcess
     from fray.testing.simulation import Simulation
 
 NAMESPACE = "test"
 """The namespace of the test's own connection."""
+
+USER = "test"
+"""Whose the test's own connection is."""
 
 EVENTS_TOLD = 25
 """So many of the latest events are in a snapshot."""
@@ -78,12 +81,14 @@ class SimCluster(Harm):
         sim: As given: the hosts, the network and the faults beneath.
         programs: Programs that jobs may run by name (`Entrypoint.from_binary`); a simulation starts
             no real ones. Each is a coroutine function of an `Execution`.
+        on_launch: Told of each attempt before its first line runs.
         address: The controller's ``host:port``.
     """
 
     def __init__(self, sim: Simulation) -> None:
         self.sim = sim
         self.programs: dict[str, TaskProgram] = {}
+        self.on_launch: list[Callable[[SimAttempt], None]] = []
         self.address = f"{CONTROLLER}:{CONTROLLER_PORT}"
         self._workers: dict[str, WorkerHost] = {}
         self._whereabouts = Whereabouts(sim, self._workers, self._violated)
@@ -184,13 +189,16 @@ class SimCluster(Harm):
         """See `AsyncCluster.logs`."""
         return self.cluster.logs(job_id, follow=follow)
 
-    def connect(self, namespace: str = NAMESPACE) -> AbstractAsyncContextManager[AsyncFrayCluster]:
+    def connect(
+        self, namespace: str = NAMESPACE, *, user: str = USER
+    ) -> AbstractAsyncContextManager[AsyncFrayCluster]:
         """Another connection of the test: another driver, the current one within the block.
 
         Args:
             namespace: Its namespace.
+            user: Whose it is: quotas, budgets and shares are by user.
         """
-        return connected(self.sim.driver, self.address, self._identity(namespace))
+        return connected(self.sim.driver, self.address, self._identity(namespace, user))
 
     def start_driver(
         self,
@@ -217,9 +225,9 @@ class SimCluster(Harm):
 
         return self.sim.process(host or f"driver-{self._drivers}", driver)
 
-    def _identity(self, namespace: str) -> Identity:
+    def _identity(self, namespace: str, user: str = USER) -> Identity:
         self._drivers += 1
-        return Identity("test", namespace, session_id=f"d-{self._drivers}")
+        return Identity(user, namespace, session_id=f"d-{self._drivers}")
 
     # ---- hosts
 
@@ -284,7 +292,7 @@ class SimCluster(Harm):
                 home=self._home / full_name,
                 controller=self.address,
                 programs=TaskPrograms(self.programs),
-                on_launch=self._whereabouts.launched,
+                on_launch=self._launched,
                 preemptible=preemptible,
                 slice_member=member,
             )
@@ -295,6 +303,11 @@ class SimCluster(Harm):
             for worker in added:
                 await worker.registered.wait()
         return [worker.host for worker in added]
+
+    def _launched(self, attempt: SimAttempt) -> None:
+        self._whereabouts.launched(attempt)
+        for told in self.on_launch:
+            told(attempt)
 
     def _members(self, tpu_type: str, count: int) -> list[SliceMember]:
         size = tpu_topology(tpu_type).vm_count

@@ -17,6 +17,7 @@ from fray.cluster.control import ClusterFacts
 from fray.cluster.controller.specs import WorkerSpec
 from fray.cluster.controller.tree import Controller
 from fray.cluster.worker.agent import Agent
+from fray.cluster.worker.lives import LIVES_MAX
 from fray.cluster.worker.ports import PortRange
 from fray.cluster.worker.service import serve_agent
 from fray.errors import SupervisorFailed
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from fray.cluster.controller.book import Book
     from fray.cluster.controller.names import Names
     from fray.cluster.resources import Resources
-    from fray.cluster.scheduling.view import SliceMember
+    from fray.cluster.scheduling.hosts import SliceMember
     from fray.cluster.worker.launcher import LaunchSpec
     from fray.testing.attempts import TaskProgram
     from fray.testing.process import SimHost, SimProcess
@@ -83,7 +84,7 @@ class WorkerHost:
         self._controller = controller
         self._programs = programs
         self._boot = 0
-        self._boot_id = ""
+        self._lives: tuple[str, ...] = ()  # the present one first
 
     def __repr__(self) -> str:
         return f"<WorkerHost {self.host.name}>"
@@ -97,7 +98,8 @@ class WorkerHost:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         if self._boot != self.host.boots:
-            self._boot, self._boot_id = self.host.boots, process.clock.token(8)
+            self._boot = self.host.boots
+            self._remember_boot(process.clock.token(8))
         async with runtime_of(process) as runtime:
             system = ActorSystem(runtime, None, namespace="")
             agent = Agent(
@@ -111,11 +113,12 @@ class WorkerHost:
                     preemptible=self._preemptible,
                     slice=self._slice,
                 ),
-                self._boot_id,
+                self._lives[0],
                 controller=self._controller,
                 launcher=SimLauncher(self.attempts, process, self._home / "run", self._programs),
                 home=self._home,
                 token_file=str(self._home.parent / "token"),
+                earlier=self._lives[1:],
                 remember_boot_id=self._remember_boot,
                 ports=PortRange(is_free=lambda port: True),  # the agent's own word is enough
             )
@@ -132,7 +135,7 @@ class WorkerHost:
                 system.close()
 
     def _remember_boot(self, boot_id: str) -> None:
-        self._boot_id = boot_id
+        self._lives = (boot_id, *self._lives)[:LIVES_MAX]
 
 
 class ControllerHost:

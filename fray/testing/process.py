@@ -190,7 +190,7 @@ class SimProcess:
         self,
         *,
         authenticator: Authenticator | None = None,
-        token: str | Callable[[], str] = "",
+        token: str | Callable[[str], str] = "",
     ) -> SimTransport:
         """Another transport of this process.
 

@@ -42,6 +42,8 @@ _real_monotonic = time.monotonic  # the module's own is replaced while a simulat
 
 _CHECK_STEPS = 4096
 _COLLECT_CHECKS = 16
+_COLLECT_LANES = 128
+"""Collecting takes the longer the more processes there are, so it is done more seldom then."""
 _PURGE_MIN = 128
 _DIAGNOSIS_STEPS = 1000
 _DIGEST_MASK = (1 << 64) - 1
@@ -100,6 +102,7 @@ class Scheduler:
         self._instant_step = 0
         self._checks = 0
         self._next_check = _CHECK_STEPS
+        self._next_collection = _COLLECT_CHECKS
         self._wall_end_s = 0.0
         self._stopping = False
         self._halt: SimHalted | None = None
@@ -326,7 +329,10 @@ class Scheduler:
     def _check_progress(self) -> None:
         self._next_check = self.steps + _CHECK_STEPS
         self._checks += 1
-        if self._checks % _COLLECT_CHECKS == 0 and not gc.isenabled():
+        if self._checks >= self._next_collection and not gc.isenabled():
+            self._next_collection = self._checks + _COLLECT_CHECKS * (
+                1 + len(self.lanes) // _COLLECT_LANES
+            )
             # Isolation has switched the collector off: when it runs, and so when finalizers and
             # lost tasks are found, would depend on what ran before.
             gc.collect()

@@ -50,11 +50,13 @@ class SimStore:
         """See `Store.load`."""
         disk = self._disk
         try:
-            self._generation = int(disk.get(OWNER, b"0")) + 1
-            disk.write(OWNER, str(self._generation).encode())
+            self._generation = self._owner() + 1
+            disk.append(OWNER, b"\n%d\n" % self._generation)
             revision, snapshot = self._read_snapshot()
-            entries, whole = _read_entries(disk.get(ENTRIES, b""))
-            disk.write(ENTRIES, whole)
+            kept = disk.get(ENTRIES, b"")
+            entries, whole = _read_entries(kept)
+            if whole != kept:
+                await self._replace(ENTRIES, lambda: whole)
             await disk.sync(OWNER, ENTRIES)
         except OSError as exc:
             raise ClusterError(f"the journal cannot be read: {exc}") from exc
@@ -89,18 +91,11 @@ class SimStore:
         self._check_owner()
         if not self._first - 1 <= revision < self._next:
             raise ClusterError(f"a snapshot of revision {revision} does not fit the journal")
-        disk = self._disk
         try:
             async with self._syncing:
-                disk.write(f"{SNAPSHOT}.new", f"{revision}\n".encode() + data)
-                await disk.sync(f"{SNAPSHOT}.new")
-                disk.rename(f"{SNAPSHOT}.new", SNAPSHOT)
-                await disk.sync(SNAPSHOT, f"{SNAPSHOT}.new")
-                entries, _ = _read_entries(disk[ENTRIES])
-                left = b"".join(_line(entry) for entry in entries if entry.revision > revision)
+                await self._replace(SNAPSHOT, lambda: f"{revision}\n".encode() + data)
                 written = self._next - 1
-                disk.write(ENTRIES, left)
-                await disk.sync(ENTRIES)
+                await self._replace(ENTRIES, lambda: self._entries_after(revision))
                 self._durable = max(self._durable, written)
         except OSError as exc:
             self._broken = str(exc)
@@ -115,12 +110,33 @@ class SimStore:
         head, found, data = self._disk.get(SNAPSHOT, b"").partition(b"\n")
         return (int(head), data) if found else (0, None)
 
+    def _entries_after(self, revision: int) -> bytes:
+        entries, _ = _read_entries(self._disk[ENTRIES])
+        return b"".join(_line(entry) for entry in entries if entry.revision > revision)
+
+    async def _replace(self, name: str, contents: Callable[[], bytes]) -> None:
+        """Replaces a file; a crash in between leaves all of the old one.
+
+        The contents may grow at their end meanwhile.
+        """
+        disk, new = self._disk, f"{name}.new"
+        data = contents()
+        disk.write(new, data)
+        await disk.sync(new)
+        disk.append(new, contents()[len(data) :])
+        disk.rename(new, name)
+        await disk.sync(name, new)
+
+    def _owner(self) -> int:
+        """Who took it over last. Of one that lost its power meanwhile a part may be there."""
+        return max((int(each) for each in self._disk.get(OWNER, b"").split()), default=0)
+
     def _check_owner(self) -> None:
         if self._broken:
             raise ClusterError(f"the journal keeps nothing more: {self._broken}")
         if not self._generation:
             raise ClusterError("the journal has not been loaded, or was closed")
-        if int(self._disk.get(OWNER, b"0")) != self._generation:
+        if self._owner() != self._generation:
             raise ClusterError("another controller has taken over the journal")
 
 

@@ -92,7 +92,7 @@ class SimTransport:
         host_name: str,
         process_name: str,
         authenticator: Authenticator | None = None,
-        token: str | Callable[[], str] = "",
+        token: str | Callable[[str], str] = "",
     ) -> None:
         self._network = network
         self._lane = lane
@@ -208,7 +208,7 @@ class SimTransport:
         self._check_open()
         network = self._network
         answer: asyncio.Future[Exception | None] = network.loop.create_future()
-        token = self._token() if callable(self._token) else self._token
+        token = self._token(address) if callable(self._token) else self._token
 
         def answered(link: SimLink, item: Item) -> None:
             problem = item.refusal

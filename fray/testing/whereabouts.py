@@ -37,6 +37,7 @@ class Whereabouts:
         self._workers = workers
         self._violated = violated
         self._tasks: dict[AttemptId, TaskFile] = {}
+        self._of_task: dict[str, list[SimAttempt]] = {}
 
     def launched(self, attempt: SimAttempt) -> None:
         """An attempt starts.
@@ -48,8 +49,10 @@ class Whereabouts:
         if (attempt.spec.run_dir / TASK_FILE).exists():
             self._tasks[attempt_id], _ = TaskFile.read(attempt.spec.run_dir)
         task = _task_of(attempt_id)
-        for other in self.living():
-            if other is not attempt and _task_of(other.spec.attempt_id) == task:
+        others = [a for a in self._of_task.get(task, ()) if a is not attempt and a.living()]
+        self._of_task[task] = [*others, attempt]
+        for other in others:
+            if _runs(other):
                 self._violated(
                     f"{attempt_id} starts on {attempt.host.name} while {other.spec.attempt_id} "
                     f"of the same task still runs on {other.host.name}"
@@ -64,7 +67,7 @@ class Whereabouts:
             attempt
             for worker in self._workers.values()
             for attempt in worker.attempts.attempts.values()
-            if any(not process.frozen for process in attempt.living())
+            if _runs(attempt)
         ]
 
     def processes_of(self, what: ActorHandle[Any] | str) -> list[SimProcess]:
@@ -125,6 +128,10 @@ class Whereabouts:
             lines.append(f"worker {name} {state}")
             lines += [f"  {attempt!r}" for attempt in worker.attempts.attempts.values()]
         return lines
+
+
+def _runs(attempt: SimAttempt) -> bool:
+    return any(not process.frozen for process in attempt.living())
 
 
 def _task_of(attempt_id: str) -> str:

@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from examples.rl import arrays, model
-from examples.rl.storage import Folder
+from examples.storage import Folder
 
 if TYPE_CHECKING:
     import numpy as np

@@ -54,7 +54,7 @@ class Hyperparameters:
     trace_decay: float = 0.95
     learning_rate: float = 1e-3
     clip: float = 0.2
-    epochs: int = 8
+    epochs: int = 3
     minibatch: int = 512
     entropy_bonus: float = 0.005
     gradient_norm_max: float = 0.5
@@ -68,7 +68,8 @@ class RLConfig:
         output: The fsspec path under which everything of the run lies.
         seed: Decides initial weights and environments. Which rollouts meet which weights depends
             on timing, so that two runs of one seed are alike, not equal.
-        num_rollout_workers: Processes that play, at least 1.
+        rollout_workers_min: Processes that play, at least 1; the run begins with so many.
+        rollout_workers_max: At most so many do, where the cluster has the CPUs for them.
         target_return: Done when the last `window` episodes of the standard lesson have this mean.
         window: Episodes in that mean.
         envs_per_worker: Environments that one rollout worker steps together.
@@ -79,20 +80,21 @@ class RLConfig:
         policy_lag_max: Rollouts whose policy is older than this many steps are thrown away.
         checkpoints_kept: Older ones are removed.
         poll_s: Pause between two looks at something that is not there yet.
-        patience_s: How long a worker puts up with a coordinator that does not answer.
+        patience_s: How long a worker puts up with an actor that does not answer.
         lessons: In the order in which they unlock; the last one is the goal.
         ppo: The learner's numbers.
     """
 
     output: str
     seed: int = 0
-    num_rollout_workers: int = 2
+    rollout_workers_min: int = 1
+    rollout_workers_max: int = 4
     target_return: float = 475.0
     window: int = 100
     envs_per_worker: int = 16
     rollout_steps: int = 128
-    rollouts_per_update: int = 2
-    rollouts_waiting_max: int = 3
+    rollouts_per_update: int = 4
+    rollouts_waiting_max: int = 6
     policy_lag_max: int = 8
     checkpoints_kept: int = 5
     poll_s: float = 0.02
@@ -101,8 +103,9 @@ class RLConfig:
     ppo: Hyperparameters = field(default_factory=Hyperparameters)
 
     def __post_init__(self) -> None:
-        if self.num_rollout_workers < 1:
-            raise ValueError(f"num_rollout_workers is {self.num_rollout_workers}, must be >= 1")
+        least, most = self.rollout_workers_min, self.rollout_workers_max
+        if not 1 <= least <= most:
+            raise ValueError(f"there must be 1 rollout worker at least, not {least} to {most}")
         if self.rollouts_waiting_max < self.rollouts_per_update:
             raise ValueError("rollouts_waiting_max must be at least rollouts_per_update")
         if self.batch_frames % self.ppo.minibatch:

@@ -66,7 +66,7 @@ class _WorkerRecord:
 class CurriculumActor:
     """Chooses lessons, collects results, and knows when the run is over.
 
-    Hosted in the coordinator's process and called by all workers; one call at a time. What was
+    Called by all workers, one call at a time. What was
     reported to an earlier incarnation is read back from the storage.
 
     Args:
@@ -122,7 +122,8 @@ class CurriculumActor:
         worker = self._workers.get(rollout.worker)
         if worker and worker.last_sequence.get(rollout.attempt, -1) >= rollout.sequence:
             return
-        report = RolloutReport(rollout, lesson_name, frames, tuple(float(r) for r in rewards))
+        returns = tuple(float(reward) for reward in rewards)
+        report = RolloutReport(rollout, lesson_name, frames, returns, at=time.time())
         self._log.append(report)
         self._count(report)
 

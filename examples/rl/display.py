@@ -114,14 +114,15 @@ def line(progress: Progress) -> str:
         f"{progress.elapsed_s:6.1f}s  step {stats.step:4d}  frames {stats.frames:7,d} "
         f"({progress.frames_per_s:6,.0f}/s)  episodes {stats.episodes:5,d}  "
         f"return {stats.goal.mean_return:5.1f}/{progress.config.target_return:.0f} "
-        f"(last {stats.goal.recent})  lag {lag}  restarts {progress.restarts}"
+        f"(last {stats.goal.recent})  rollout workers {progress.rollout_workers}  lag {lag}  "
+        f"restarts {progress.restarts}"
     )
 
 
 def render(progress: Progress) -> Panel:
     """The run as a table."""
     stats = progress.stats
-    title = f"CartPole-v1, PPO, {progress.config.num_rollout_workers} rollout workers"
+    title = f"CartPole-v1, PPO, {progress.rollout_workers} rollout workers"
     if stats is None:
         body = Text(f"starting: {_states(progress)}   {progress.elapsed_s:.1f} s")
         return Panel(body, title=title, border_style="yellow")
@@ -149,6 +150,7 @@ def _facts(progress: Progress, stats: Stats) -> Table:
     table.add_row("frames", f"{stats.frames:,}")
     table.add_row("frames/s", f"{progress.frames_per_s:,.0f}")
     table.add_row("policy lag", f"{training.policy_lag:.1f}" if training else "-")
+    table.add_row("learner waits", f"{training.waited:.0%}" if training else "-")
     table.add_row("entropy", f"{training.entropy:.3f}" if training else "-")
     table.add_row("elapsed", f"{progress.elapsed_s:.1f} s")
     return table
@@ -165,17 +167,17 @@ def _lessons(stats: Stats) -> Table:
 
 
 def _workers(progress: Progress, stats: Stats) -> Table:
-    table = Table("job", "state", "plays", "episodes", "restarts", box=None, header_style="dim")
+    table = Table("actor", "state", "plays", "episodes", "restarts", box=None, header_style="dim")
     for column in table.columns[3:]:
         column.justify = "right"
     workers = {f"rollout-{worker.worker}": worker for worker in stats.workers}
-    for name, state in progress.job_states.items():
+    for name, state in progress.states.items():
         worker = workers.get(name)
         if worker:
             table.add_row(
                 name, state, worker.lesson, f"{worker.episodes:,}", str(worker.attempts - 1)
             )
-        elif name == "train":
+        elif name == "learner":
             table.add_row(name, state, "", "", str(max(0, stats.train_attempts - 1)))
         else:
             table.add_row(name, state, "", "", "")
@@ -183,6 +185,4 @@ def _workers(progress: Progress, stats: Stats) -> Table:
 
 
 def _states(progress: Progress) -> str:
-    return (
-        ", ".join(f"{name} {state}" for name, state in progress.job_states.items()) or "launching"
-    )
+    return ", ".join(f"{name} {state}" for name, state in progress.states.items()) or "launching"

@@ -33,20 +33,20 @@ class Progress:
         self.config = config
         self.stats: Stats | None = None
         self.elapsed_s = 0.0
-        self.job_states: dict[str, str] = {}
+        self.states: dict[str, str] = {}
         self._recent: deque[_Sample] = deque()
         self._curve: list[float] = []
 
-    def update(self, elapsed_s: float, stats: Stats | None, job_states: dict[str, str]) -> None:
+    def update(self, elapsed_s: float, stats: Stats | None, states: dict[str, str]) -> None:
         """Takes what is known now.
 
         Args:
             elapsed_s: Seconds since the run was launched.
-            stats: The curriculum's; None while the coordinator does not answer.
-            job_states: For each job's short name, its status.
+            stats: The curriculum's; None while it does not answer.
+            states: For each actor's name, what it is: down, starting, up or stopping.
         """
         self.elapsed_s = elapsed_s
-        self.job_states = job_states
+        self.states = states
         if stats is None:
             return
         self.stats = stats
@@ -63,6 +63,13 @@ class Progress:
             return 0.0
         first, last = self._recent[0], self._recent[-1]
         return (last.frames - first.frames) / max(last.elapsed_s - first.elapsed_s, 1e-9)
+
+    @property
+    def rollout_workers(self) -> int:
+        """How many of them are up."""
+        return sum(
+            state == "up" for name, state in self.states.items() if name.startswith("rollout-")
+        )
 
     @property
     def restarts(self) -> int:

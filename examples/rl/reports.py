@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from examples.rl.rollouts import RolloutId
-from examples.rl.storage import Folder
+from examples.storage import Folder
 
 _SUFFIX = ".json"
 
@@ -25,12 +25,14 @@ class RolloutReport:
         lesson: The lesson's name.
         frames: Environment steps in it.
         returns: The undiscounted returns of the episodes that ended in it, in that order.
+        at: When it was reported, in seconds since 1970.
     """
 
     rollout: RolloutId
     lesson: str
     frames: int
     returns: tuple[float, ...]
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,4 +102,5 @@ class OutcomeFile:
 def _parse(data: bytes) -> RolloutReport:
     fields: dict[str, Any] = json.loads(data)
     rollout = RolloutId(**fields.pop("rollout"))
-    return RolloutReport(rollout, fields["lesson"], fields["frames"], tuple(fields["returns"]))
+    fields["returns"] = tuple(fields["returns"])
+    return RolloutReport(rollout, **fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,7 @@ class RolloutWorker:
         self._worker_id = worker_id
         self._attempt = os.urandom(4).hex()
         self._sequence = 0
-        self._queue = RolloutQueue(config.rollout_storage_path, f"rollout-{worker_id:03d}")
+        self._queue = RolloutQueue.of(config.rollout_storage_path, worker_id)
         self._queue.discard_unfinished()
         # The attempt is part of the seed: an attempt that started after a crash must not play
         # again what the one before it played.
@@ -86,7 +87,11 @@ class RolloutWorker:
 
 
 def play(
-    config: RLConfig, worker_id: int, curriculum: CurriculumActor, weights: WeightCoordinator
+    config: RLConfig,
+    worker_id: int,
+    curriculum: CurriculumActor,
+    weights: WeightCoordinator,
+    is_leaving: Callable[[], bool] = lambda: False,
 ) -> None:
     """Plays until the curriculum has no more lessons.
 
@@ -95,13 +100,16 @@ def play(
         worker_id: This worker's number, from 0.
         curriculum: The actor, or a handle with its methods.
         weights: Likewise.
+        is_leaving: Whether this worker is to come to its end before that, asked before each
+            rollout.
     """
     worker = RolloutWorker(config, worker_id)
-    while True:
-        while not _refresh(worker, weights) or worker.is_ahead():
+    while not is_leaving():
+        if not _refresh(worker, weights) or worker.is_ahead():
             if curriculum.is_over():
                 return
             time.sleep(config.poll_s)
+            continue
         lesson = curriculum.get_lesson()
         if lesson is None:
             return

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from examples.rl import arrays
-from examples.rl.storage import Folder
+from examples.storage import Folder
 
 _SUFFIX = ".npz"
 
@@ -85,6 +85,16 @@ class RolloutQueue:
 
     def __init__(self, path: str, owner: str = "") -> None:
         self._folder = Folder(path, owner)
+
+    @classmethod
+    def of(cls, path: str, worker: int) -> Self:
+        """The folder as a worker writes to it.
+
+        Args:
+            path: Where it is (fsspec).
+            worker: The worker's number.
+        """
+        return cls(path, f"rollout-{worker:03d}")
 
     def put(self, rollout_id: RolloutId, rollout: Rollout) -> None:
         """Publishes a rollout."""

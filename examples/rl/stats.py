@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from examples.rl.reports import Outcome
 
+WAITED_STEPS = 4
+"""Enough that one lucky rollout does not matter, and few enough to follow what changes."""
+
 
 @dataclass(frozen=True, slots=True)
 class LessonStats:
@@ -35,7 +38,7 @@ class WorkerStats:
         frames: Environment steps, likewise.
         lesson: What it played last.
         policy_step: The step of the policy that it played with last.
-        silent_s: Seconds since its last report; 0.0 right after the coordinator's restart.
+        silent_s: Seconds since its last report; 0.0 right after the curriculum's restart.
     """
 
     worker: int
@@ -57,6 +60,8 @@ class TrainingReport:
         policy_lag: How many steps old the policies of the batch were, on average.
         discarded: Rollouts thrown away so far because they were too old.
         frames: Environment steps that this attempt learnt from.
+        waited: Which part of the time of the last `WAITED_STEPS` steps went into waiting for
+            rollouts, 0 to 1.
         policy_loss: The clipped surrogate.
         value_loss: Mean squared error, in units of the scaled return.
         entropy: The policy's, in nats.
@@ -68,6 +73,7 @@ class TrainingReport:
     policy_lag: float
     discarded: int
     frames: int
+    waited: float
     policy_loss: float
     value_loss: float
     entropy: float
@@ -85,7 +91,7 @@ class Stats:
         lessons: In the order in which they unlock.
         workers: By number.
         training: The train worker's last report, where it has made one.
-        train_attempts: Train worker processes that reported since the coordinator started.
+        train_attempts: Train worker processes that reported since the curriculum started.
         outcome: Set once the run is over.
     """
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from examples.rl.checkpoint import CheckpointStore
 from examples.rl.learner import Learner
 from examples.rl.reports import Outcome
 from examples.rl.rollouts import Rollout, RolloutId, RolloutQueue
-from examples.rl.stats import Stats, TrainingReport
+from examples.rl.stats import WAITED_STEPS, Stats, TrainingReport
 
 if TYPE_CHECKING:
     from examples.rl.config import RLConfig
@@ -36,7 +37,9 @@ class TrainWorker:
         self._learner = Learner(config.ppo, config.seed)
         self._store = CheckpointStore(config.checkpoint_path)
         self._queue = RolloutQueue(config.rollout_storage_path)
-        self._history: list[list[int]] = []
+        self._history: list[tuple[int, float]] = []
+        self._is_warm = False  # the first step is mostly JAX compiling
+        self._times: deque[tuple[float, float]] = deque(maxlen=WAITED_STEPS)
         self._discarded = 0
         self._frames = 0
         self.step = 0
@@ -68,36 +71,46 @@ class TrainWorker:
             self._queue.remove(rollout_id)
         return rollouts
 
-    def train_step(self, rollouts: list[tuple[RolloutId, Rollout]]) -> TrainingReport:
+    def train_step(
+        self, rollouts: list[tuple[RolloutId, Rollout]], waited_s: float = 0.0
+    ) -> TrainingReport:
         """Learns from one batch.
 
         Args:
             rollouts: As `fetch_rollouts` gave them; not empty.
+            waited_s: How long they were waited for, in seconds.
         """
+        began = time.monotonic()
         lag = sum(self.step - rollout_id.policy_step for rollout_id, _ in rollouts)
         batch = Rollout.join([rollout for _, rollout in rollouts])
         metrics = self._learner.update(batch)
         self.step += 1
         self._frames += batch.rewards.size
+        if self._is_warm:
+            self._times.append((waited_s, time.monotonic() - began))
+        self._is_warm = True
         return TrainingReport(
             step=self.step,
             attempt=self._attempt,
             policy_lag=lag / len(rollouts),
             discarded=self._discarded,
             frames=self._frames,
+            waited=self._waited(),
             **metrics,
         )
 
-    def save_checkpoint(self, frames: int) -> str:
-        """Publishes a checkpoint and removes old ones.
+    def _waited(self) -> float:
+        waited_s = sum(waited for waited, _ in self._times)
+        learnt_s = sum(learnt for _, learnt in self._times)
+        return waited_s / (waited_s + learnt_s) if self._times else 0.0
 
-        Args:
-            frames: Environment steps of the whole run so far, for the learning curve.
+    def save_checkpoint(self) -> str:
+        """Publishes a checkpoint and removes old ones.
 
         Returns:
             Its path.
         """
-        self._history.append([self.step, frames])
+        self._history.append((self.step, time.time()))
         meta: dict[str, Any] = {"history": self._history}
         path = self._store.save(self.step, self._learner.params, self._learner.state(), meta)
         self._store.prune(self._config.checkpoints_kept)
@@ -118,13 +131,15 @@ def train(config: RLConfig, curriculum: CurriculumActor, weights: WeightCoordina
     worker = TrainWorker(config)
     stats = curriculum.get_stats()
     while stats.outcome is None:
-        path = worker.save_checkpoint(stats.frames)
+        path = worker.save_checkpoint()
         weights.publish_checkpoint(worker.step, path)
         if stats.reaches(config.target_return, config.window):
             outcome = _solved(stats, worker.step)
             curriculum.finish(outcome)
             return outcome
-        report = worker.train_step(_wait_for_rollouts(worker, config))
+        began = time.monotonic()
+        rollouts = _wait_for_rollouts(worker, config)
+        report = worker.train_step(rollouts, time.monotonic() - began)
         stats = curriculum.report_step(report)
         if report.step % LOG_EVERY_STEPS == 0:
             _log(report, stats)

@@ -1,37 +1,20 @@
-"""The two actors under their names, and how workers call them. Knows nothing of fray."""
+"""Calls that outlast a restart of the actor that is called. Knows nothing of fray."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-from examples.rl.curriculum import CurriculumActor
-from examples.rl.weight_coordinator import WeightCoordinator
-
-if TYPE_CHECKING:
-    from examples.rl.config import RLConfig
-
-CURRICULUM = "curriculum"
-WEIGHT_COORDINATOR = "weight_coordinator"
+from typing import Any
 
 RETRY_PAUSE_S = 0.2
 
 
-def create_actors(config: RLConfig) -> dict[str, object]:
-    """Creates the coordinator's actors, by name, from whatever the storage holds of the run."""
-    return {
-        CURRICULUM: CurriculumActor(config),
-        WEIGHT_COORDINATOR: WeightCoordinator(config.checkpoint_path),
-    }
-
-
 class Patient:
-    """A handle whose calls outlast a restart of the coordinator.
+    """A handle whose calls outlast a restart of its actor.
 
-    Both actors' methods may be repeated: results carry the rollout that they are about, and all
-    else is a question or says what the newest state is. So a call whose fate is unknown is simply
-    made again.
+    The methods of curriculum and weight coordinator may be repeated: results carry the rollout that
+    they are about, and all else is a question or says what the newest state is. So a call whose
+    fate is unknown is simply made again.
 
     Args:
         handle: Has the actor's methods; calling one blocks.

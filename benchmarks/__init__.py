@@ -7,4 +7,11 @@ beside fray, in interleaved rounds, and why a figure taken elsewhere is never qu
     python -m benchmarks startup
 
 needs nothing but the standard library: each peer lives in an environment of its own (`.bench/`).
+Of fray alone, and in this checkout's environment:
+
+    python -m benchmarks.start
+
+And of data, zephyr beside its peers:
+
+    python -m benchmarks.data --markdown benchmarks/DATA.md
 """

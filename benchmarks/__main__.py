@@ -1,4 +1,4 @@
-"""`python -m benchmarks calls|startup|table`: see the package's docstring."""
+"""`python -m benchmarks calls|startup|tasks|table`: see the package's docstring."""
 
 from __future__ import annotations
 
@@ -28,9 +28,13 @@ def _positive(text: str) -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("calls", "actor calls"), ("startup", "imports, first calls, launches")):
+    for name, text in (
+        ("calls", "actor calls"),
+        ("startup", "imports, first calls, launches"),
+        ("tasks", "many small tasks"),
+    ):
         command = commands.add_parser(name, help=f"measure {text}, side by side")
-        command.add_argument("--peers", type=_peers, default=list(environments.PEERS))
+        command.add_argument("--peers", type=_peers, default=list(cases.PEERS[name]))
         command.add_argument("--rounds", type=_positive, default=3)
         command.add_argument("--measure-s", type=float, default=cases.MEASURE_S)
         command.add_argument("--renew", action="store_true", help="install the newest peers first")

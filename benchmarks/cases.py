@@ -17,6 +17,9 @@ EMBEDDED_CLUSTERS = 5
 MORE_ACTORS = 5
 """Processes created one after the other, to see past those that a peer starts in advance."""
 MEASURE_S = 1.5
+TASK_WORKERS = 2
+NAP_S = 0.01
+LARGE_RESULTS = 50
 
 
 class Figure(NamedTuple):
@@ -36,7 +39,13 @@ TWO_BY_TWO = "two_by_two"
 START = "start"
 TASK = "task"
 
+NOOP = "noop_tasks"
+SHORT = "short_tasks"
+LARGE = "large_results"
+PASSED = "passed_results"
+
 RATE = "calls_per_s"
+TASK_RATE = "tasks_per_s"
 
 CALLS = (
     Figure(ROUND_TRIP, RATE, "a. round trip", "calls/s", True),
@@ -53,4 +62,16 @@ STARTUP = (
     Figure(START, "actor_ms", "one more actor process, first answer", "ms", False),
     Figure(TASK, "first_line_ms", "task launched to its first line", "ms", False),
 )
-SUITES = {"calls": CALLS, "startup": STARTUP}
+TASKS = (
+    Figure(NOOP, TASK_RATE, "a. tasks that do nothing, 1000 in flight", "tasks/s", True),
+    Figure(SHORT, "efficiency_percent", "b. 10 ms tasks on two workers, of the ideal", "%", True),
+    Figure(LARGE, "results_per_s", "c. results of 1 MiB to the driver", "results/s", True),
+    Figure(PASSED, "results_per_s", "d. results of 1 MiB to another task", "results/s", True),
+)
+SUITES = {"calls": CALLS, "startup": STARTUP, "tasks": TASKS}
+PEERS = {
+    "calls": ("fray", "ray", "xoscar"),
+    "startup": ("fray", "ray", "xoscar"),
+    "tasks": ("fray", "ray", "dask"),
+}
+"""Who can do what."""

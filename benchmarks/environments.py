@@ -19,8 +19,13 @@ REQUIREMENTS = {
     "fray": ("-e", "."),
     "ray": ("ray>=2.40",),
     "xoscar": ("xoscar>=0.9", "uvloop>=0.21"),
+    "zephyr": ("-e", ".[zephyr]"),
+    "ray-data": ("ray[data]>=2.40",),
+    "dask": ("dask[bag]>=2024.6", "distributed>=2024.6", "orjson>=3.10"),
+    "multiprocessing": ("orjson>=3.10",),
 }
-PEERS = tuple(REQUIREMENTS)
+PEERS = ("fray", "ray", "xoscar")
+"""Of actors; the others are for data."""
 
 
 def interpreter(peer: str, *, renew: bool = False) -> Path:
@@ -36,7 +41,9 @@ def interpreter(peer: str, *, renew: bool = False) -> Path:
     folder = FOLDER / peer
     python = folder / "bin" / "python"
     stamp = folder / "installed"
-    wanted = "\n".join((sys.version, *REQUIREMENTS[peer], _project() if peer == "fray" else ""))
+    wanted = "\n".join(
+        (sys.version, *REQUIREMENTS[peer], _project() if "-e" in REQUIREMENTS[peer] else "")
+    )
     if not renew and stamp.exists() and stamp.read_text() == wanted:
         return python
     print(f"installing {peer} into {folder.relative_to(ROOT)} …", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 BASE = "fray"
 """The peer that the others are compared with."""
 
-_TITLES = {"calls": "Actor calls", "startup": "Starting"}
+_TITLES = {"calls": "Actor calls", "startup": "Starting", "tasks": "Tasks"}
 
 
 def page(runs: Sequence[Run]) -> str:
@@ -36,7 +36,7 @@ def _section(run: Run) -> str:
 
 def _how(run: Run) -> str:
     rounds = "1 round" if run.rounds == 1 else f"{run.rounds} interleaved rounds"
-    timing = f", {run.measure_s:g} s per case and round" if run.suite == "calls" else ""
+    timing = f", {run.measure_s:g} s per case and round" if run.suite != "startup" else ""
     return (
         f"Medians of {rounds}{timing}, with the lowest and highest round in brackets. "
         "↑ more is better, ↓ less is better. A ratio is that of the medians, with the range over "

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cases
-from benchmarks.peers import measure
+from benchmarks.peers import measure, tasks
 
 PLACE = "local?use_processes=1"
 
@@ -128,6 +128,19 @@ async def _tasks(cluster: Any) -> None:
     measure.report(cases.TASK, "first_line_ms", statistics.median(warm_ms), len(warm_ms))
 
 
+def _pool(measure_s: float) -> None:
+    """Tasks of a job context on a pool of workers, from synchronous code."""
+    from fray.cluster import LocalCluster
+    from fray.job import FrayContext
+
+    workers = cases.TASK_WORKERS
+    with (
+        LocalCluster() as cluster,
+        FrayContext(cluster=cluster, max_workers=workers, min_workers=workers) as ctx,
+    ):
+        tasks.run(lambda fn, values: [ctx.run(fn, value) for value in values], ctx.get, measure_s)
+
+
 def main() -> None:
     import uvloop
 
@@ -137,6 +150,9 @@ def main() -> None:
 
     imported_ms = (measure.now() - before) * 1e3
     measure.report_version("fray-actors")
+    if options.suite == "tasks":
+        _pool(options.measure_s)
+        return
     uvloop.run(_calls(options.measure_s) if options.suite == "calls" else _startup(imported_ms))
 
 

@@ -13,7 +13,7 @@ import tempfile
 from typing import Any
 
 from benchmarks import cases
-from benchmarks.peers import measure
+from benchmarks.peers import measure, tasks
 
 
 def _methods() -> tuple[Any, Any, Any]:
@@ -101,6 +101,18 @@ def _startup(imported_ms: float) -> None:
     measure.report(cases.START, "actor_ms", statistics.median(times_ms), len(times_ms))
 
 
+def _tasks(measure_s: float) -> None:
+    import ray
+
+    functions: dict[Any, Any] = {}
+
+    def run_all(fn: Any, values: Any) -> list[Any]:
+        remote = functions.setdefault(fn, ray.remote(fn))
+        return [remote.remote(value) for value in values]
+
+    tasks.run(run_all, ray.get, measure_s)
+
+
 def main() -> None:
     options = measure.options()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -115,6 +127,8 @@ def main() -> None:
         measure.report_version("ray")
         if options.suite == "calls":
             _calls(options.measure_s)
+        elif options.suite == "tasks":
+            _tasks(options.measure_s)
         else:
             _startup(imported_ms)
     finally:

@@ -1,14 +1,15 @@
-"""A plain method that blocks on another call: what becomes of it when its own caller goes."""
+"""A method that waits for another call: what becomes of it when its own call is over."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
 
 import fray
-from fray.errors import CallCancelled
+from fray.errors import CallError, DeadlineExceeded
 
 pytestmark = [
     pytest.mark.usefixtures("cluster"),
@@ -54,11 +55,19 @@ class Middle:
     def _note(self, block: Any) -> None:
         try:
             block()
-        except CallCancelled as exc:
-            self.seen.append(str(exc))
+        except CallError as exc:
+            self.seen.append(f"{type(exc).__name__}: {exc}")
             raise
         finally:
             self.seen.append(self.sleeper.add(1))  # cleaning up may block
+
+    async def one_after_another(self) -> None:
+        calls = [self.sleeper.sleep.remote() for _ in range(2)]
+        for call in calls:
+            await call
+
+    async def leave_running(self) -> None:
+        self.sleeper.sleep.remote()
 
     def what_was_seen(self) -> list[Any]:
         return self.seen
@@ -75,8 +84,53 @@ async def test_a_method_that_blocks_on_a_call_is_woken_when_its_own_call_is_canc
     await sleeper.until_entered.remote()
     call.cancel()
     seen = await asyncio.wait_for(middle.what_was_seen.remote(), 30)  # its turn has come
-    assert seen == [f"{method} was cancelled by its caller while it waited", 2]
+    assert seen == [f"CallCancelled: {method} was cancelled by its caller while it waited", 2]
     if method == "directly":  # nobody else can have its future
         await asyncio.wait_for(sleeper.until_ended.remote(), 30)
     await middle.kill()
     await sleeper.kill()
+
+
+@pytest.mark.parametrize("method", ["directly", "by_its_future"])
+@pytest.mark.parametrize("process", ["shared", "own"])
+async def test_a_method_that_blocks_on_a_call_when_its_time_is_up_is_told_of_the_time(
+    method: str, process: str
+) -> None:
+    sleeper = await Sleeper.options(process=process).remote()
+    middle = await Middle.options(process=process).remote(sleeper)
+    with pytest.raises(DeadlineExceeded):
+        await getattr(middle, method).options(timeout=1).remote()
+    [told, *_] = await asyncio.wait_for(middle.what_was_seen.remote(), 30)
+    assert told.startswith("DeadlineExceeded: ")
+    await asyncio.wait_for(sleeper.until_ended.remote(), 30)
+    await middle.kill()
+    await sleeper.kill()
+
+
+@pytest.mark.parametrize("method", ["directly", "by_its_future", "one_after_another"])
+async def test_what_ends_since_the_time_of_the_call_around_it_is_up_is_not_logged_as_well(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sleeper = await Sleeper.options(process="shared").remote()
+    middle = await Middle.options(process="shared").remote(sleeper)
+    for _ in range(10):
+        with pytest.raises(DeadlineExceeded):
+            await getattr(middle, method).options(timeout=0.02).remote()
+    await asyncio.wait_for(middle.what_was_seen.remote(), 30)
+    await middle.kill()
+    await sleeper.kill()
+    gc.collect()
+    assert [r.message for r in caplog.records if "nobody looked" in r.message] == []
+
+
+async def test_a_call_that_its_method_left_running_is_logged_when_its_time_is_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sleeper = await Sleeper.options(process="shared").remote()
+    middle = await Middle.options(process="shared").remote(sleeper)
+    await middle.leave_running.options(timeout=1).remote()
+    await asyncio.wait_for(sleeper.until_ended.remote(), 30)
+    await middle.kill()
+    await sleeper.kill()
+    gc.collect()
+    assert len([r for r in caplog.records if "nobody looked" in r.message]) == 1

@@ -12,7 +12,7 @@ import pytest
 
 import fray
 from fray.actor.resolver import ActorEndpoint
-from fray.errors import ActorDied, ActorUnavailable, DeathCause, DeathKind
+from fray.errors import ActorDied, ActorUnavailable, ClusterUnavailable, DeathCause, DeathKind
 from fray.ids import ActorId, JobId
 
 if TYPE_CHECKING:
@@ -75,6 +75,27 @@ async def test_call_that_is_about_to_be_sent_again_ends_with_its_system():
     assert call.done()
     with pytest.raises(ActorUnavailable, match="this connection to the cluster was closed"):
         await call
+
+
+async def test_who_cannot_ask_where_an_actor_is_says_why_it_had_to_be_asked():
+    async with fray.connect("local") as cluster:
+        nobody = ActorEndpoint(ActorId("a-nobody"), "127.0.0.1:1", JobId(""))
+        await cluster.resolver.register_async("nobody", nobody)
+        call = cluster.resolver.lookup("nobody").ping.remote()
+        async with asyncio.timeout(30):
+            while call.attempts < 1:
+                await cluster.list_jobs()
+
+        async def halted(key: ActorKey, *, wait_s: float) -> Located:
+            raise ClusterUnavailable("the controller does not answer")
+
+        directory: Any = cluster.system.directory
+        directory.locate = halted
+        with pytest.raises(ClusterUnavailable, match="does not answer") as told:
+            await call
+    (note,) = told.value.__notes__
+    assert note.startswith("it was asked where nobody is, since: ")
+    assert "127.0.0.1:1" in note
 
 
 @fray.actor(max_restarts=1)
@@ -145,3 +166,23 @@ async def test_actor_is_stopped_at_once_after_it_was_asked_for_and_may_be_stoppe
         await actor.stop()
         with pytest.raises(ActorDied, match="its handle stopped it"):
             await actor.spoil.remote(np.ones(1))
+
+
+async def test_calls_on_their_way_when_their_process_closes_have_an_outcome_all_the_same():
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    calls: list[Any] = []
+    async with fray.connect("local") as cluster:
+        actor = await Recorder.remote()
+
+        def call() -> None:
+            calls.extend(actor.put.remote(number) for number in range(3))
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()  # they are posted to this loop, which has not come to them
+        await cluster.system.process.close()  # nobody has closed the system before
+        async with asyncio.timeout(10):
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(end) for end in ends] == [ActorUnavailable] * 3
+    assert told == []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fray.cluster.control import AttemptPlace, HostReport, JobReport, TaskReport
+from fray.cluster.reports import AttemptPlace, HostReport, JobReport, TaskReport
+from fray.cluster.resources import Resources
 from fray.cluster.types import JobStatus
 from fray.ids import AttemptId, JobId, WorkerId
 
@@ -42,8 +43,8 @@ def host(worker: str = "box", health: str = "healthy", **fields: Any) -> HostRep
         worker_id=WorkerId(worker),
         address="127.0.0.1:9",
         health=health,
-        capacity="8 cpus",
-        used="1 cpus",
+        capacity=Resources(8000),
+        used=Resources(1000),
         attempts=1,
         **fields,
     )

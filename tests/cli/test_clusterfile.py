@@ -10,6 +10,7 @@ import pytest
 import fray.cli.clusterfile as clusterfile
 from fray.cli.clusterfile import (
     ClusterFile,
+    LogSettings,
     WorkerSettings,
     check_resources,
     parse_cluster_file,
@@ -17,6 +18,7 @@ from fray.cli.clusterfile import (
 )
 from fray.cli.errors import UsageFailure
 from fray.cluster.hosttimes import LEASE_S
+from fray.cluster.shelflimits import ShelfLimits
 from fray.cluster.worker.hosts import host_resources
 
 EXAMPLE = """
@@ -50,8 +52,41 @@ def test_example_of_the_documentation_is_valid() -> None:
     block = doc.split("::\n\n")[1].split("\n\nEvery")[0]
     told = parse_cluster_file("cluster.toml", re.sub(r"^    ", "", block, flags=re.M))
     assert told.lease_s == LEASE_S
+    assert told.logs == LogSettings("gs://bucket/logs", 20 << 30, 30)
+    assert told.environments == ShelfLimits()
     assert told.worker is not None
     assert host_resources(json.dumps(told.worker.resources)).region == "us-central1"
+
+
+def test_logs_are_kept_as_usual_but_for_what_is_said() -> None:
+    assert parse_cluster_file("c.toml", "[logs]").logs == LogSettings()
+    assert parse_cluster_file("c.toml", "[logs]\ndays = 2").logs == LogSettings(days=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("logs = 'gs://x'", "logs must be a table"),
+        ("[logs]\ndays = 0", "logs.days must be a number above 0"),
+        ("[logs]\nkeep = '0'", "logs.keep must be more than nothing"),
+        ("[logs]\nkeep = 'lots'", "logs.keep"),
+        ("[logs]\nlocation = 's3://me:pw@x'", "has a password in it"),
+        ("[logs]\nplace = 'x'", "unknown key 'logs.place'"),
+    ],
+)
+def test_logs_that_make_no_sense_are_refused(text: str, told: str) -> None:
+    with pytest.raises(UsageFailure, match=told):
+        parse_cluster_file("c.toml", text)
+
+
+def test_what_is_kept_of_environments_is_as_usual_but_for_what_is_said() -> None:
+    def told(text: str) -> ShelfLimits | None:
+        return parse_cluster_file("c.toml", text).environments
+
+    assert told("") is None
+    assert told("environments = {}") == ShelfLimits()
+    assert told("environments = { size = '50g' }") == ShelfLimits(size_bytes_max=50 << 30)
+    assert told("environments = { count = 3 }") == ShelfLimits(count_max=3)
 
 
 def test_everything_may_be_left_out() -> None:
@@ -64,13 +99,31 @@ def test_everything_may_be_left_out() -> None:
     ("text", "told"),
     [
         ("prot = 1", "c.toml: unknown key 'prot'; did you mean 'port'?"),
-        ("zone = 'x'", "c.toml: unknown key 'zone'; known are name, host, port, lease_s, worker"),
+        (
+            "zone = 'x'",
+            "c.toml: unknown key 'zone'; known are name, host, port, lease_s, retention, "
+            "environments, logs, tls, worker",
+        ),
         ("worker.resource.cpu = 1", "unknown key 'worker.resource'; did you mean 'resources'?"),
         ("worker.resources.cpus = 1", "unknown key 'worker.resources.cpus'; did you mean 'cpu'?"),
         ("worker = 3", "worker must be a table, not 3"),
         ("port = 'x'", "port must be a whole number from 0 to 65535, not 'x'"),
         ("port = true", "port must be a whole number"),
         ("port = 65536", "port must be a whole number"),
+        ("environments = 5", "environments must be a table, not 5"),
+        ("environments = { bytes = 5 }", "unknown key 'environments.bytes'; known are size, count"),
+        (
+            "environments = { count = 0 }",
+            "environments.count must be a whole number above 0, not 0",
+        ),
+        ("environments = { count = 1.5 }", "environments.count must be a whole number above 0"),
+        ("environments = { size = 'big' }", "environments.size must be a number with a unit"),
+        ("environments = { size = '0' }", "environments.size must be more than nothing, not '0'"),
+        ("environments = { size = 5 }", "environments.size must be a text, not 5"),
+        ("retention = { jobs = -1 }", "retention keeps 0 jobs or more, not -1"),
+        ("retention = { jobs = 1.5 }", "retention.jobs must be a whole number, not 1.5"),
+        ("retention = { age_s = 0 }", "retention's age_s is above 0, not 0"),
+        ("retention = { age_s = 'x' }", "retention.age_s must be a number of seconds, not 'x'"),
         ("lease_s = 1", "lease_s must be a number from 3, not 1"),
         ("lease_s = inf", "lease_s must be a number from 3, not inf"),
         ("lease_s = true", "lease_s must be a number from 3, not True"),
@@ -128,6 +181,8 @@ def test_odd_resources_are_wrong_usage(text: str) -> None:
         {"cpu": 0.5, "memory": "512m", "disk": "1t"},
         {"gpu": {"H100": 8, "A100": 0.5}, "tpu": {"v5litepod-4": 2}},
         {"zone": "us-central1-a"},
+        {"labels": {"rack": "r1"}, "preemptible": True},
+        {"slice": {"name": "s", "type": "v5litepod-16", "index": 1, "topology": "4x4"}},
     ],
 )
 def test_good_resources_are_left_as_they_are(resources: dict[str, Any]) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import orjson
 import pytest
 
-from fray.cli.connecting import Place, choose, died, require
+from fray.cli.connecting import Place, choose, connection, died, require
 from fray.cli.errors import Failure, UsageFailure
 from fray.cluster.files import write_atomically
 from fray.cluster.home import ClusterHome, all_homes
@@ -78,6 +80,34 @@ def test_token_that_is_set_along_with_the_spec_is_left_alone(tmp_path: Path) -> 
     up(tmp_path, "lab", "127.0.0.1:2")
     environ = {"FRAY_CLUSTER_SPEC": "fray://localhost:2", "FRAY_TOKEN_FILE": "/t"}
     assert chosen(tmp_path, **environ) == Place("fray://localhost:2")
+
+
+async def test_token_that_is_set_wins_over_that_of_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    class Opening:
+        async def __aenter__(self) -> None:
+            shown.append(os.environ["FRAY_TOKEN_FILE"])
+
+        async def __aexit__(self, *exc_info: object) -> None: ...
+
+    monkeypatch.setattr("fray.cluster.current.connect", lambda *_, **__: Opening())
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    async with server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        home = up(tmp_path, "lab", address)
+        places = [chosen(tmp_path), chosen(tmp_path, f"fray://{address}")]
+        places.append(Place(f"fray://{address}", home, is_ours=True))
+        for given in ("/given", ""):
+            monkeypatch.setenv("FRAY_TOKEN_FILE", given)
+            for place in places:
+                assert place is not None
+                async with connection(place):
+                    assert os.environ["FRAY_TOKEN_FILE"] == given
+    own = str(home.token_path)
+    assert shown == ["/given", "/given", own, own, own, own]
 
 
 def test_only_cluster_that_is_up_is_meant(tmp_path: Path) -> None:

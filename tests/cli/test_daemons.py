@@ -13,8 +13,11 @@ import psutil
 import pytest
 
 from fray.cli import daemons
+from fray.cli.clusterfile import LogSettings, TlsSettings
 from fray.cli.errors import Failure
 from fray.cluster.home import ClusterHome, Daemon
+from fray.cluster.retention import RetentionPolicy
+from fray.cluster.shelflimits import ShelfLimits
 from fray.runtime.clock import SystemClock
 
 READY = """
@@ -162,9 +165,29 @@ def test_worker_is_named_after_the_machine(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_command_lines_name_what_is_wanted(home: ClusterHome) -> None:
-    controller = daemons.controller_command(home, "0.0.0.0", 1234, 60.0)
+    logs = LogSettings("gs://bucket/logs", 1000, 2)
+    kept = RetentionPolicy(5, 9.0)
+
+    def command(host: str, logs: LogSettings) -> list[str]:
+        return daemons.controller_command(
+            home,
+            host,
+            1234,
+            lease_s=60.0,
+            retention=kept,
+            environments=ShelfLimits(3, 9),
+            logs=logs,
+            tls=TlsSettings(),
+        )
+
+    controller = command("0.0.0.0", logs)
     assert controller[:4] == [sys.executable, "-P", "-m", "fray.cluster.controller.main"]
-    assert controller[-4:] == ["--port", "1234", "--lease-s", "60.0"]
+    assert controller[-18:] == [
+        *("--port", "1234", "--lease-s", "60.0", "--retain-jobs", "5", "--retain-s", "9.0"),
+        *("--environments", "3", "--environments-bytes", "9"),
+        *("--logs-keep-bytes", "1000", "--logs-keep-s", "172800", "--logs", "gs://bucket/logs"),
+    ]
+    assert "--logs" not in command("h", LogSettings())
     worker = daemons.worker_command(
         home, join="h:1", token_file=home.token_path, name="box", resources={"cpu": 8}
     )

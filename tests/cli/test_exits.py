@@ -6,7 +6,7 @@ import pytest
 
 from fray.cli.errors import Failure, UsageFailure, exit_code_of, one_line
 from fray.cli.exits import failed_tasks, job_exit_code
-from fray.cluster.control import TaskReport
+from fray.cluster.reports import TaskReport
 from fray.cluster.types import JobStatus
 from fray.errors import DeathCause, DeathKind, InvalidRequestError, JobNotFoundError
 

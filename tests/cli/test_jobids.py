@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fray.cli.errors import Failure
-from fray.cli.jobids import resolve_id
+from fray.cli.jobids import named, resolve_id, resolve_task
 
 KNOWN = ["ann/train-7f3a", "ann/train-81bc", "bob/eval-1234", "bob/eval-1234/0", "ann/bob"]
+KNOWN += ["cid/rl-55", "cid/rl-55/rollout-1", "cid/rl-55/rollout-1/eval-2"]
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,11 @@ KNOWN = ["ann/train-7f3a", "ann/train-81bc", "bob/eval-1234", "bob/eval-1234/0",
         ("eval-1234", "bob/eval-1234"),
         ("ann/b", "ann/bob"),
         ("bob", "ann/bob"),
+        ("7f3a", "ann/train-7f3a"),
+        ("rl", "cid/rl-55"),
+        ("rl-55/rollout", "cid/rl-55/rollout-1"),
+        ("rollout-1", "cid/rl-55/rollout-1"),
+        ("eval-2", "cid/rl-55/rollout-1/eval-2"),
     ],
 )
 def test_beginning_of_an_id_means_the_only_one_that_fits(given: str, meant: str) -> None:
@@ -56,3 +62,46 @@ def test_a_whole_id_always_means_itself(known: list[str], data: st.DataObject) -
         return
     assert found in known
     assert given_text in found
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("cid/rl-55/3", ("cid/rl-55", 3)),
+        ("rl-55/rollout-1/0", ("cid/rl-55/rollout-1", 0)),
+        ("rollout-1/12", ("cid/rl-55/rollout-1", 12)),
+        ("rl", ("cid/rl-55", None)),
+        ("7f3a/1", ("ann/train-7f3a", 1)),
+        ("bob/eval-1234/0", ("bob/eval-1234/0", None)),
+    ],
+)
+def test_a_number_at_the_end_means_a_task(given: str, meant: tuple[str, int | None]) -> None:
+    assert resolve_task(given, KNOWN) == meant
+
+
+def test_a_job_that_is_forgotten_is_told_as_the_cluster_tells_it() -> None:
+    with pytest.raises(Failure, match="it is forgotten; `fray job list`"):
+        resolve_task("dan/x-1", KNOWN, otherwise="it is forgotten")
+
+
+RUNS = ["ann/train-01", "bob/train-02", "ann/train-03", "ann/trainer-04", "ann/x-05/train-06"]
+
+
+@pytest.mark.parametrize(
+    ("given", "unfinished", "meant"),
+    [
+        ("train", [], ("ann/x-05/train-06", 4)),
+        ("train", ["ann/train-01"], ("ann/train-01", 4)),
+        ("train", ["ann/train-01", "ann/trainer-04"], ("ann/train-01", 4)),
+        ("train", ["ann/train-01", "bob/train-02"], None),
+        ("ann/train", [], ("ann/train-03", 2)),
+        ("trainer", [], None),
+        ("trai", [], None),
+        ("train-01", [], None),
+        ("nothing", [], None),
+    ],
+)
+def test_name_of_several_jobs_means_the_one_that_lives_else_the_newest(
+    given: str, unfinished: list[str], meant: tuple[str, int] | None
+) -> None:
+    assert named(given, RUNS, unfinished) == meant

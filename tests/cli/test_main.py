@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from fray.cli import app as cli
+from fray.cli.knocking import nobody_listens
 from fray.cli.main import main
 from fray.cli.run import _IS_PROGRAM, RunCommand  # pyright: ignore[reportPrivateUsage]
+from fray.runtime.clock import SystemClock
 from fray.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +81,14 @@ def test_putting_the_commands_together_loads_no_cluster() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
-    heavy = ("aiohttp", "uvloop", "psutil", "cattrs", "fray.cluster.client", "fray.cluster.control")
+    heavy = (
+        "aiohttp",
+        "uvloop",
+        "psutil",
+        "cattrs",
+        "fray.cluster.client",
+        "fray.cluster.controlcalls",
+    )
     assert [name for name in heavy if name in loaded] == []
 
 
@@ -176,16 +188,47 @@ def test_traceback_is_shown_only_to_whoever_wants_it() -> None:
     assert "Traceback" in loud.stderr
 
 
-def test_controller_elsewhere_that_does_not_answer_is_told_in_time(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+@pytest.fixture
+def token_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     token = tmp_path / "token"
     token.write_text("secret\n")
     monkeypatch.setenv("FRAY_TOKEN_FILE", str(token))
+    return token
+
+
+@pytest.mark.usefixtures("token_file")
+def test_controller_that_does_not_answer_is_told_in_time_and_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("fray.cli.connecting.CONNECT_TIMEOUT_S", 0.3)
-    assert cli.execute(["job", "list", "--cluster", "127.0.0.1:1"]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("fray: the cluster at fray://127.0.0.1:1 does not answer within")
+    monkeypatch.setattr("fray.cli.knocking.PROGRESS_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        assert cli.execute(["job", "list", "--cluster", address]) == 1
+    waits, gives_up = capsys.readouterr().err.splitlines()
+    where = f"fray: the cluster at fray://{address} does not answer"
+    assert waits == f"{where} yet; waiting for it, 0.3 s at most"
+    assert gives_up.startswith(f"{where} within 0.3 s;")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.usefixtures("token_file")
+def test_address_of_this_machine_where_nobody_listens_is_told_at_once(
+    host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began = time.monotonic()
+    assert cli.execute(["actor", "show", "x", "--cluster", f"{host}:1"]) == 1
+    assert time.monotonic() - began < 3  # a connection is tried for 5 s, and a command waits for 10
+    assert f"nobody listens at {host}:1: the controller there has ended" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("token_file")
+async def test_controller_that_begins_to_listen_is_not_called_gone() -> None:
+    with socket.socket() as late:
+        late.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{late.getsockname()[1]}"
+        asyncio.get_running_loop().call_later(0.1, late.listen)
+        assert not await nobody_listens(address, SystemClock())
 
 
 # ---- what stands behind `--`
@@ -229,7 +272,8 @@ def complete(words: str) -> list[str]:
 
 
 def test_shell_completes_commands_and_options() -> None:
-    assert complete("fray st") == ["status"]
+    assert complete("fray stat") == ["status"]
+    assert sorted(complete("fray st")) == ["stack", "status"]
     assert complete("fray job lo") == ["logs"]
     assert complete("fray run --det") == ["--detach"]
 
@@ -262,6 +306,24 @@ from importlib.metadata import entry_points
 (command,) = entry_points(group="console_scripts", name="fray")
 command.load()()
 """
+
+
+def test_ctrl_c_before_a_handler_can_be_set_ends_a_command_silently() -> None:
+    program = """
+import os, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "signal":
+            os.kill(os.getpid(), 2)
+
+assert "signal" not in sys.modules
+sys.meta_path.insert(0, Interrupting())
+import fray_start
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,23 @@ from fray.cli.reports import (
     Table,
     counts_line,
     host_json,
+    host_notes,
     host_table,
-    job_counts,
     job_facts,
     job_json,
     job_table,
+    reason_of,
     run_time,
-    select_jobs,
     shortened,
     task_table,
     why,
 )
 from fray.cli.status import status_json, status_lines
-from fray.cluster.control import NamedEndpoint, TaskReport
+from fray.cluster.control import NamedEndpoint
+from fray.cluster.devices import ResourceConfig
 from fray.cluster.home import Daemon
+from fray.cluster.reports import JobCounts, TaskReport
+from fray.cluster.scheduling.inventory import HeldDevice
 from fray.cluster.types import JobStatus
 from fray.runtime.clock import duration
 
@@ -66,10 +69,10 @@ def test_jobs_are_listed_with_what_they_wait_for() -> None:
     )
     failed = job("ann/x-2", JobStatus.FAILED, error="task 0 failed:\n  boom")
     assert texts(job_table([waiting, running, failed], NOW)) == [
-        ["JOB", "STATUS", "TASKS", "AGE", "RAN", "REASON"],
-        ["ann/big-1", "pending", "1/1", "1m40s", "", "needs 16 chips; 8 are free"],
+        ["JOB", "STATUS", "RUNNING", "AGE", "RAN", "REASON"],
+        ["ann/big-1", "pending", "0/1", "1m40s", "", "needs 16 chips; 8 are free"],
         ["ann/train-7f3a", "running", "1/2", "1m40s", "1m00s", ""],
-        ["ann/x-2", "failed", "1/1", "1m40s", "", "task 0 failed: boom"],
+        ["ann/x-2", "failed", "0/1", "1m40s", "", "task 0 failed: boom"],
     ]
 
 
@@ -80,13 +83,13 @@ def test_long_reasons_are_cut() -> None:
 
 
 def test_job_shows_what_there_is_and_leaves_out_what_is_not() -> None:
-    facts = dict(job_facts(job(parent="ann/boss-1", resources="1 cpu"), NOW))
+    facts = dict(job_facts(job(parent="ann/boss-1", resources=ResourceConfig()), NOW))
     assert {name: cell.text for name, cell in facts.items()} == {
         "job": "ann/train-7f3a",
         "status": "running",
         "user": "ann",
         "namespace": "ann-1",
-        "resources": "1 cpu",
+        "resources": "1 cpu, 128m",
         "launched by": "ann/boss-1",
         "submitted": "1m40s ago",
     }
@@ -166,59 +169,60 @@ def test_keys_of_a_job_are_stable() -> None:
     assert orjson.loads(orjson.dumps(told)) == told
 
 
-def test_jobs_are_selected() -> None:
-    jobs = [
-        job("ann/a-1", JobStatus.FAILED),
-        job("bob/b-2"),
-        job("ann/c-3", actor_id="a-1"),
-        job("ann/d-4"),
-    ]
-
-    def ids(**fields: Any) -> list[str]:
-        return [report.job_id for report in select_jobs(jobs, **fields)]
-
-    assert ids() == ["ann/a-1", "bob/b-2", "ann/d-4"]
-    assert ids(with_actors=True, newest=2) == ["ann/c-3", "ann/d-4"]
-    assert ids(statuses=[JobStatus.RUNNING]) == ["bob/b-2", "ann/d-4"]
-    assert ids(user="ann", newest=1) == ["ann/d-4"]
-
-
 def test_hosts_are_shown_and_told() -> None:
     table = host_table([host(zone="z"), host("far", "lost", region="r")])
     assert texts(table) == [
         ["HOST", "HEALTH", "RUNS", "USED", "CAPACITY", "WHERE", "ADDRESS"],
-        ["box", "healthy", "1", "1 cpus", "8 cpus", "z", "127.0.0.1:9"],
-        ["far", "lost", "1", "1 cpus", "8 cpus", "r", "127.0.0.1:9"],
+        ["box", "healthy", "1", "1 cpu", "8 cpus", "z", "127.0.0.1:9"],
+        ["far", "lost", "1", "1 cpu", "8 cpus", "r", "127.0.0.1:9"],
     ]
     assert [row[1].style for row in table.rows] == ["green", "red"]
     assert host_json(host()) == {
         "worker": "box",
         "address": "127.0.0.1:9",
         "health": "healthy",
-        "capacity": "8 cpus",
-        "used": "1 cpus",
+        "capacity": amounts(cpus=8.0),
+        "used": amounts(cpus=1.0),
         "attempts": 1,
         "region": None,
         "zone": None,
+        "reason": None,
+        "until": None,
+        "held": [],
     }
 
 
-def test_jobs_are_counted_apart_from_actors() -> None:
-    jobs = [job(), job(), job(status=JobStatus.FAILED), job(actor_id="a-1")]
-    assert job_counts(jobs) == {
-        "pending": 0,
-        "running": 2,
-        "succeeded": 0,
-        "failed": 1,
-        "stopped": 0,
-    }
-    assert counts_line(job_counts(jobs), "jobs") == "jobs: 2 running, 1 failed"
-    assert counts_line(job_counts([]), "jobs") == "jobs: none"
+def amounts(*, cpus: float) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"gpus": {}, "tpu_chips": {}}
+    return {"cpus": cpus, "memory_bytes": 0, "disk_bytes": 0, **nothing}
+
+
+def test_why_hosts_are_not_in_use_is_told_with_when_that_ends() -> None:
+    hosts = [
+        host(),
+        host("a", "draining", reason="a fan"),
+        host("b", "draining", reason="a fan", until=1090.0),
+        host("d", held=(HeldDevice("H100", 3, "process 7 of u/j/0#0"),)),
+        host("c", "quarantined", reason="it failed 3 jobs", until=2800.0),
+    ]
+    assert host_notes(hosts, now=1000.0) == [
+        "a is draining: a fan",
+        "b is draining: a fan; what is there in 1m30s is stopped",
+        "d: H100 3 is still held by process 7 of u/j/0#0",
+        "c is quarantined: it failed 3 jobs; for another 30m00s, or until `fray undrain c`",
+    ]
+
+
+def test_counts_are_told_in_one_line() -> None:
+    assert counts_line({"running": 2, "failed": 1, "pending": 0}, "jobs") == (
+        "jobs: 2 running, 1 failed"
+    )
+    assert counts_line({"running": 0}, "jobs") == "jobs: none"
 
 
 def test_status_tells_the_controller_hosts_and_jobs() -> None:
     controller = Daemon("controller", "", 12, NOW - 65, "127.0.0.1:50051")
-    jobs = [job(), job(actor_id="a-1")]
+    jobs = JobCounts({"running": 1, "failed": 0}, {"running": 1})
     told = status_json("lab", "127.0.0.1:50051", controller, [host()], jobs, NOW)
     assert list(told) == ["cluster", "address", "controller", "hosts", "jobs", "actors"]
     assert told["controller"] == {"pid": 12, "started_at": NOW - 65, "uptime_s": 65.0}
@@ -232,8 +236,9 @@ def test_status_tells_the_controller_hosts_and_jobs() -> None:
 
 
 def test_status_of_a_cluster_elsewhere_knows_no_process() -> None:
-    assert status_json(None, "h:1", None, [], [], NOW)["controller"] is None
-    lines = status_lines(None, "fray://h:1", None, [], NOW)
+    none = JobCounts({}, {})
+    assert status_json(None, "h:1", None, [], none, NOW)["controller"] is None
+    lines = status_lines(None, "fray://h:1", None, none, NOW)
     assert [line.text for line in lines] == [
         "cluster at fray://h:1",
         "controller: answers",
@@ -297,13 +302,41 @@ def test_name_means_the_actor_that_has_it_now() -> None:
     assert find_actor("m", rows).actor_id == "a-2"
 
 
+def test_sole_living_actor_is_meant_whatever_has_ended() -> None:
+    rows = actor_rows(
+        [
+            job("ann/m-1", JobStatus.STOPPED, actor_id="a-1", namespace="other"),
+            job("ann/m-2", actor_id="a-2"),
+            job("ann/m-3", JobStatus.FAILED, actor_id="a-3", namespace="third"),
+        ],
+        {},
+        {},
+    )
+    assert find_actor("m", rows).actor_id == "a-2"
+    assert find_actor("a-", rows).actor_id == "a-2"
+    assert find_actor("a-1", rows).actor_id == "a-1"
+
+
 def test_name_in_two_namespaces_is_ambiguous() -> None:
     rows = actor_rows(
         [job("ann/m-1", actor_id="a-1"), job("ann/m-2", actor_id="a-2", namespace="other")], {}, {}
     )
-    with pytest.raises(Failure, match="a-1 in ann-1, a-2 in other; give an id, or --namespace"):
-        find_actor("m", rows)
-    with pytest.raises(Failure, match="'a-' may be any of"):
-        find_actor("a-", rows)
-    with pytest.raises(Failure, match="no actor 'zz'; `fray actor list`"):
+    for given in ("m", "a-"):
+        with pytest.raises(Failure, match=f"'{given}' may be any of these 2 actors; .*--name") as e:
+            find_actor(given, rows)
+        assert e.value.choices is not None
+        shown = [[row[0], *row[2:4]] for row in texts(e.value.choices)[1:]]
+        assert shown == [["m", "a-1", "ann-1"], ["m", "a-2", "other"]]
+    with pytest.raises(Failure, match="no actor 'zz'; `fray actor list --ended`"):
         find_actor("zz", rows)
+
+
+def test_a_job_whose_tasks_lost_their_places_says_why_they_wait() -> None:
+    task = TaskReport(JobStatus.PENDING, error="preempted by bob/hi")
+    report = job(tasks=(task,), waits_for=("a: needs 4 cpus, has 0 of 4 left",))
+    assert reason_of(report) == "a: needs 4 cpus, has 0 of 4 left"
+    assert why(report) == [
+        "ann/train-7f3a is running",
+        "  task 0 (pending): preempted by bob/hi",
+        "  waits for a place: a: needs 4 cpus, has 0 of 4 left",
+    ]

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fray.cli.app import app
 from fray.cli.errors import UsageFailure
 from fray.cli.requests import RunArguments, job_request, parse_gpus, parse_variables
-from fray.cluster.devices import CpuConfig, GpuConfig, TpuConfig
-
-if TYPE_CHECKING:
-    from fray.cluster.types import JobRequest
+from fray.cluster.devices import CpuConfig, GpuConfig, ResourceConfig, TpuConfig
+from fray.cluster.types import JobRequest
 
 
 @pytest.fixture
@@ -42,6 +43,68 @@ def test_script_runs_under_python_with_its_arguments(cwd: Path) -> None:
     assert request.name == "train"
     assert request.environment is not None
     assert request.environment.workspace == str(cwd)
+
+
+def test_request_says_what_a_job_request_can(cwd: Path) -> None:
+    request = ask(
+        cwd,
+        "train.py",
+        disk="10g",
+        max_preemptions=-1,
+        evictable=False,
+        preferences=("rack=r1", "5:zone in a,b", "0.5 : !slow", "path=c:d"),
+        queue_limit_s=90.0,
+    )
+    assert request.resources.disk == "10g"
+    assert request.max_retries_preemption == -1
+    assert request.evictable is False
+    assert request.queue_limit_s == 90.0
+    assert dict(request.resources.preferences) == {
+        "rack=r1": 1.0,
+        "zone in a,b": 5.0,
+        "!slow": 0.5,
+        "path=c:d": 1.0,
+    }
+
+
+@pytest.mark.parametrize("given", ["x:rack=r1", "0:rack=r1", "-1:rack=r1", "1e999:rack=r1"])
+def test_weight_that_is_no_number_above_0_is_refused(cwd: Path, given: str) -> None:
+    with pytest.raises(UsageFailure, match="--prefer is \\[WEIGHT:\\]RULE"):
+        ask(cwd, "train.py", preferences=(given,))
+
+
+def test_every_field_of_a_job_request_can_be_said(cwd: Path) -> None:
+    said = {name.removeprefix("--").replace("-", "_") for name in option_names("run")}
+    elsewhere = {
+        "cpu": "cpus",
+        "ram": "memory",
+        "labels": "constraint",
+        "preemptible": "constraint",
+        "constraints": "constraint",
+        "preferences": "prefer",
+        "regions": "region",
+        "zones": "zone",
+        "replicas": "replicas",
+        "device": "gpus",
+        "max_retries_failure": "max_retries",
+        "max_retries_preemption": "max_preemptions",
+        "reservation_id": "reservation",
+        "ports": "port",
+        "detached": "detach",
+        "time_limit_s": "time_limit",
+        "queue_limit_s": "queue_limit",
+        "environment": "package",
+    }
+    asked = {each.name for each in fields(JobRequest)} | {
+        each.name for each in fields(ResourceConfig)
+    }
+    for name in asked - {"entrypoint", "resources"}:
+        assert elsewhere.get(name, name) in said, f"nothing of `fray run` says {name}"
+
+
+def option_names(command: str) -> set[str]:
+    group: Any = typer.main.get_command(app)
+    return {name for option in group.commands[command].params for name in option.opts}
 
 
 def test_program_runs_as_it_is(cwd: Path) -> None:
@@ -182,3 +245,92 @@ def test_a_folder_is_nothing_to_run(tmp_path: Path, is_program: bool) -> None:
         arguments = RunArguments(command=(folder,), is_program=is_program)
         with pytest.raises(UsageFailure, match=f"{folder} is a folder; give a script"):
             job_request(arguments, cwd=tmp_path, environ={})
+
+
+def test_packages_and_extras_come_on_top_of_the_project(cwd: Path) -> None:
+    request = ask(cwd, "train.py", packages=["einops>=0.8"], extras=["tpu"])
+    asked = request.environment
+    assert asked is not None
+    assert (asked.workspace, asked.docker_image) == (str(cwd), None)
+    assert (list(asked.pip_packages), list(asked.extras)) == (["einops>=0.8"], ["tpu"])
+    with pytest.raises(UsageFailure, match="'einops >= >' in pip_packages is no requirement"):
+        ask(cwd, "train.py", packages=["einops >= >"])
+
+
+def test_an_image_takes_the_place_of_the_project(cwd: Path) -> None:
+    request = ask(cwd, "in-the-image.py", "3", image="ghcr.io/me/train:1")
+    assert command_of(request) == ["python", "in-the-image.py", "3"]
+    assert request.environment is not None
+    assert request.environment.docker_image == "ghcr.io/me/train:1"
+    assert request.environment.workspace is None
+    with pytest.raises(UsageFailure, match="cannot be the name of a Docker image"):
+        ask(cwd, "train.py", image="--privileged")
+
+
+@pytest.mark.parametrize(
+    ("option", "more"),
+    [
+        ("--working-dir", {"working_dir": Path("project")}),
+        ("--package", {"packages": ["x"]}),
+        ("--extra", {"extras": ["x"]}),
+    ],
+)
+def test_what_an_image_excludes_is_refused(cwd: Path, option: str, more: dict[str, Any]) -> None:
+    with pytest.raises(UsageFailure, match=f"--image and {option} exclude each other"):
+        ask(cwd, "train.py", image="i", **more)
+
+
+def test_a_file_of_variables_is_read_and_the_command_line_has_the_last_word(cwd: Path) -> None:
+    text = """# for the job
+
+A=1
+  B=two words # not a comment
+HERE
+C=
+export D=exported
+E="a \\"b\\"\\n#c"  # a comment
+F='a \\n "b"'
+G=it's
+export=me
+"""
+    (cwd / "job.env").write_text(text, "utf-8-sig")
+    given = {"env_file": Path("job.env"), "env": ["A=2"], "environ": {"HERE": "h"}}
+    request = ask(cwd, "train.py", **given)
+    assert request.environment is not None
+    wanted = {"A": "2", "B": "two words # not a comment", "HERE": "h", "C": "", "D": "exported"}
+    wanted |= {"E": 'a "b"\n#c', "F": 'a \\n "b"', "G": "it's", "export": "me"}
+    assert wanted.items() <= request.environment.env_vars.items()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("A=1\n=hunter2", "job.env, line 2: .*a name is missing"),
+        ("GONE", "job.env, line 1: GONE: the variable is not set here; give GONE=value"),
+        ("1A=hunter2", "job.env, line 1: '1A' cannot be the name of an environment variable"),
+        ("A=1\nhunter2 x", "job.env, line 2: it is NAME=value, .*; this is neither"),
+        ('\nA="hunter2', 'job.env, line 2: A: the value begins with " and does not end with it'),
+        ("A='hunter2' x", "job.env, line 1: A: the value begins with ' and does not end with it"),
+    ],
+)
+def test_a_wrong_line_of_a_file_of_variables_is_named_without_its_value(
+    cwd: Path, text: str, told: str
+) -> None:
+    (cwd / "job.env").write_text(text)
+    with pytest.raises(UsageFailure, match=told) as raised:
+        ask(cwd, "train.py", env_file=Path("job.env"))
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_file_of_variables_that_cannot_be_read_is_told(cwd: Path) -> None:
+    with pytest.raises(UsageFailure, match=r"none\.env cannot be read: No such file"):
+        ask(cwd, "train.py", env_file=Path("none.env"))
+    (cwd / "job.env").write_bytes(b"A=\xff")
+    with pytest.raises(UsageFailure, match=r"job\.env cannot be read: it is not UTF-8"):
+        ask(cwd, "train.py", env_file=Path("job.env"))
+
+
+def test_ports_are_named(cwd: Path) -> None:
+    assert ask(cwd, "train.py", ports=["web", "http-api"]).ports == ("web", "http-api")
+    with pytest.raises(UsageFailure, match="a port's name consists of letters"):
+        ask(cwd, "train.py", ports=["a b"])

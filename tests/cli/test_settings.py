@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from fray.cli.clusterfile import WorkerSettings
+from fray.cli.clusterfile import LogSettings, WorkerSettings
 from fray.cli.settings import Settings, load_settings, save_settings
 from fray.cluster.home import ClusterHome
+from fray.cluster.shelflimits import ShelfLimits
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,8 @@ from fray.cluster.home import ClusterHome
     [
         Settings(),
         Settings("0.0.0.0", 1234, None, 12.5),
+        Settings(environments=ShelfLimits(3, 1 << 30)),
+        Settings(logs=LogSettings("gs://bucket/logs", 1000, 2.5)),
         Settings(worker=WorkerSettings("box", {"cpu": 8, "gpu": {"H100": 8}})),
     ],
 )

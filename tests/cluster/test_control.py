@@ -7,7 +7,8 @@ import asyncio
 from fray.actor.directory import ActorKey
 from fray.actor.system import ActorSystem
 from fray.cluster.connect import make_process
-from fray.cluster.control import NamesApi, control
+from fray.cluster.control import NamesApi
+from fray.cluster.controlcalls import control
 from fray.cluster.controller.tree import CONTROL_CELL
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+import fray
 from fray.actor.current import current_system
 from fray.cluster import (
     Entrypoint,
+    EnvironmentConfig,
     JobRequest,
     LocalCluster,
     create_cluster,
@@ -18,6 +22,7 @@ from fray.cluster import (
 )
 from fray.cluster.base import SyncCluster
 from fray.cluster.current import close_connections, using_cluster
+from fray.errors import InvalidRequestError
 from fray.rpc import FrayActorServer, fray_resolver
 
 if TYPE_CHECKING:
@@ -110,6 +115,36 @@ def test_a_cluster_used_for_a_block_is_current_for_its_actors_too() -> None:
             assert current_cluster() is inner
             assert current_system() is inner.system
         assert current_system() is outer.system
+
+
+class Variable:
+    def read(self, name: str) -> tuple[str | None, int]:
+        return os.environ.get(name), os.getpid()
+
+
+@pytest.mark.parametrize("is_sync", [True, False])
+async def test_actors_have_the_environment_of_their_connection(is_sync: bool) -> None:
+    asked = EnvironmentConfig.create(env_vars={"MODE": "full"})
+
+    def by_blocking() -> tuple[str | None, int]:
+        with fray.connect("local", environment=asked):
+            return fray.actor(Variable).remote().read.remote("MODE").result(30)
+
+    if is_sync:
+        value, pid = await asyncio.to_thread(by_blocking)
+    else:
+        async with fray.connect("local", environment=asked):
+            value, pid = await fray.actor(Variable).remote().read.remote("MODE")
+    assert value == "full"
+    assert pid != os.getpid()
+
+
+def test_an_environment_that_cannot_be_is_refused_before_anything_is_opened() -> None:
+    with pytest.raises(InvalidRequestError, match=r"environment is of type EnvironmentConfig"):
+        fray.connect("local", environment="torch")  # type: ignore[arg-type]
+    missing = EnvironmentConfig(workspace="/no/such/folder")
+    with pytest.raises(InvalidRequestError, match="connection's environment is not a folder"):
+        fray.connect("local", environment=missing)
 
 
 def test_connections_of_one_spec_are_shared_until_they_are_closed() -> None:

@@ -4,7 +4,6 @@ import os
 import stat
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
@@ -61,13 +60,10 @@ def test_asking_makes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folders_and_token_are_for_their_owner_only(tmp_path: Path) -> None:
+def test_folders_are_for_their_owner_only(tmp_path: Path) -> None:
     home = ClusterHome("one", tmp_path).ensure()
-    token = home.token()
     folders = [home.path, home.logs, home.run, home.bundles, home.blobs]
     assert [mode(each) for each in folders] == [0o700] * 5
-    assert mode(home.token_path) == 0o600
-    assert len(bytes.fromhex(token)) == 32
 
 
 def test_folder_that_was_too_open_is_closed(tmp_path: Path) -> None:
@@ -75,31 +71,6 @@ def test_folder_that_was_too_open_is_closed(tmp_path: Path) -> None:
     home.path.mkdir(parents=True, mode=0o755)
     home.path.chmod(0o755)
     assert mode(home.ensure().path) == 0o700
-
-
-def test_token_stays_the_same(tmp_path: Path) -> None:
-    assert ClusterHome("one", tmp_path).token() == ClusterHome("one", tmp_path).token()
-    assert ClusterHome("one", tmp_path).token() != ClusterHome("two", tmp_path).token()
-
-
-def test_everybody_who_makes_the_token_at_once_gets_the_same(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        tokens = list(pool.map(lambda _: ClusterHome("one", tmp_path).token(), range(32)))
-    assert len({*tokens}) == 1
-    assert sorted(p.name for p in (tmp_path / "clusters" / "one").iterdir()) == [
-        "blobs",
-        "bundles",
-        "logs",
-        "run",
-        "token",
-    ]
-
-
-def test_empty_token_file_is_told_and_not_used(tmp_path: Path) -> None:
-    home = ClusterHome("one", tmp_path).ensure()
-    home.token_path.touch()
-    with pytest.raises(InvalidRequestError, match="is empty; remove it"):
-        home.token()
 
 
 def test_home_that_cannot_be_made_is_told(tmp_path: Path) -> None:
@@ -111,7 +82,7 @@ def test_home_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 def test_home_is_found_by_its_path(tmp_path: Path) -> None:
     home = ClusterHome("one", tmp_path)
     assert ClusterHome.at(home.path).name == "one"
-    assert ClusterHome.at(home.path).token() == home.token()
+    assert ClusterHome.at(home.path).token_path == home.token_path
 
 
 def test_daemon_says_who_it_is_until_it_takes_that_back(tmp_path: Path) -> None:

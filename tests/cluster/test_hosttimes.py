@@ -36,8 +36,8 @@ def test_who_is_heard_as_often_as_agreed_is_neither_doubted_nor_ended(lease_s: f
 
 def test_times_of_an_ordinary_cluster() -> None:
     times = HostTimes()
-    assert (times.lease_s, times.lost_s, times.suspect_s) == (LEASE_S, LEASE_S + 30, 10.0)
-    assert (times.orders_wait_s, times.answer_s, times.look_s) == (5.0, 4.0, 2.0)
+    assert (times.lease_s, times.lost_s, times.suspect_s) == (LEASE_S, LEASE_S + 30, 14.0)
+    assert (times.orders_wait_s, times.answer_s, times.look_s) == (10.0, 4.0, 2.0)
 
 
 @pytest.mark.parametrize("lease_s", [0.0, -1.0, 2.9, float("nan"), float("inf")])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 import fray
 from fray.cluster import Entrypoint, JobRequest, JobStatus, LocalCluster, ResourceConfig
 from fray.cluster import directory as directory_module
+from fray.cluster.worker import local as local_module
+from fray.cluster.worker.logs import LogWriter
 from fray.errors import ActorNotFoundError
 from fray.rpc import FrayActorServer, fray_resolver
 
@@ -116,3 +120,33 @@ def test_a_stop_hook_that_raises_is_logged_and_harms_nobody_else(
     assert other.ping() == "pong"
     assert cluster.wait(cluster.launch(job(nothing))).status is JobStatus.SUCCEEDED
     caplog.clear()
+
+
+def test_a_job_that_is_stopped_as_it_returns_ends_without_a_word(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned, decided = threading.Event(), threading.Event()
+    close, gone = LogWriter.close, local_module._ThreadAttempt._gone
+    asked: list[float] = []
+    said: list[threading.ExceptHookArgs] = []
+
+    def close_late(self: LogWriter) -> None:
+        returned.set()
+        decided.wait(30)
+        close(self)
+
+    async def gone_after_the_decision(self: Any, within_s: float) -> bool:
+        asked.append(within_s)
+        if len(asked) == 1:  # it is time to raise something in the thread
+            return False
+        decided.set()
+        return await gone(self, within_s)
+
+    monkeypatch.setattr(LogWriter, "close", close_late)
+    monkeypatch.setattr(local_module._ThreadAttempt, "_gone", gone_after_the_decision)
+    monkeypatch.setattr(threading, "excepthook", said.append)
+    job_id = cluster.launch(job(nothing))
+    assert returned.wait(30)
+    cluster.terminate(job_id)
+    assert cluster.wait(job_id).status.finished()
+    assert said == []

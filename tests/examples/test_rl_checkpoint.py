@@ -10,7 +10,7 @@ from examples.rl.checkpoint import (  # noqa: E402
     DamagedCheckpointError,
     load_weights,
 )
-from examples.rl.storage import Folder  # noqa: E402
+from examples.storage import Folder  # noqa: E402
 
 
 class WriterDiedError(Exception):

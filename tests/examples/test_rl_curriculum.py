@@ -41,7 +41,7 @@ def report(curriculum, returns, *, sequence, worker=0, attempt="aaaaaaaa", lesso
 
 
 def training(step: int, attempt: str = "cccccccc") -> TrainingReport:
-    return TrainingReport(step, attempt, 1.0, 0, 4096, 0.0, 0.0, 0.6, 0.0)
+    return TrainingReport(step, attempt, 1.0, 0, 4096, 0.5, 0.0, 0.0, 0.6, 0.0)
 
 
 def test_the_first_lesson_is_practised_until_its_results_are_good_enough():

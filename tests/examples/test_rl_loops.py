@@ -44,6 +44,8 @@ def config(tmp_path) -> RLConfig:
         window=20,
         envs_per_worker=4,
         rollout_steps=64,
+        rollouts_per_update=2,
+        rollouts_waiting_max=3,
         lessons=(STANDARD,),
         ppo=Hyperparameters(hidden=16, minibatch=128, epochs=4),
     )
@@ -81,7 +83,7 @@ def test_it_learns_until_the_target_and_a_second_run_goes_on_from_there(config):
 
 
 @pytest.mark.slow
-def test_rollouts_of_policies_that_are_too_old_are_thrown_away(config):
+def test_rollouts_that_are_too_old_are_thrown_away_and_waiting_is_told(config):
     worker = TrainWorker(config)
     worker.step = 20
     queue = RolloutQueue(config.rollout_storage_path)
@@ -94,6 +96,21 @@ def test_rollouts_of_policies_that_are_too_old_are_thrown_away(config):
     taken = worker.fetch_rollouts()
     assert [rollout_id.policy_step for rollout_id, _ in taken] == [12, 20]
     assert queue.waiting() == []
-    report = worker.train_step(taken)
+    report = worker.train_step(taken, waited_s=1000.0)
     assert report.discarded == 2
     assert report.policy_lag == 4.0
+    assert report.waited == 0.0  # the first step is mostly JAX compiling, and says nothing
+    assert worker.train_step(taken, waited_s=1000.0).waited > 0.9
+
+
+def test_a_worker_that_is_to_leave_hands_its_last_rollout_over(config):
+    curriculum = CurriculumActor(config)
+    weights = WeightCoordinator(config.checkpoint_path)
+    learner = TrainWorker(config)
+    weights.publish_checkpoint(learner.step, learner.save_checkpoint())
+    asked = iter([False, True])
+    play(config, 0, curriculum, weights, lambda: next(asked))
+    [rollout] = RolloutQueue(config.rollout_storage_path).waiting()
+    [report] = ReportLog(config.report_path).read()
+    assert report.rollout == rollout
+    assert curriculum.get_stats().outcome is None

@@ -6,6 +6,7 @@ np = pytest.importorskip("numpy", reason="the reinforcement learning example nee
 pytest.importorskip("matplotlib", reason="the plot needs matplotlib (fray-actors[examples])")
 
 from examples.rl.config import RLConfig  # noqa: E402
+from examples.rl.crewlog import CrewEvent, CrewLog  # noqa: E402
 from examples.rl.curriculum import CurriculumActor  # noqa: E402
 from examples.rl.plot import draw_learning_curve, running_mean  # noqa: E402
 from examples.rl.rollouts import RolloutId  # noqa: E402
@@ -28,5 +29,13 @@ def test_a_run_is_drawn_from_its_reports(tmp_path):
     for sequence in range(10):
         rollout = RolloutId(sequence, 0, "aaaaaaaa", sequence)
         curriculum.report_result("standard", [float(sequence * 50)] * 3, rollout, frames=100)
+    log = CrewLog(config.output)
+    events = [
+        CrewEvent(1000.0 + number, number % 2, what, workers)
+        for number, (what, workers) in enumerate([("started", 1), ("added", 2), ("lost", 1)])
+    ]
+    for event in events:
+        log.append(event)
+    assert CrewLog(config.output).read() == events
     draw_learning_curve(config)
     assert (tmp_path / "learning_curve.png").stat().st_size > 10_000

@@ -27,7 +27,7 @@ def stats(frames: int = 1000, mean_return: float = 100.0) -> Stats:
             WorkerStats(0, 1, 200, 600, "easy", 11, 0.1),
             WorkerStats(1, 3, 145, 400, "standard", 12, 0.1),
         ),
-        training=TrainingReport(12, "aaaaaaaa", 1.5, 0, 49152, 0.0, 0.0, 0.6, 0.0),
+        training=TrainingReport(12, "aaaaaaaa", 1.5, 0, 49152, 0.4, 0.0, 0.0, 0.6, 0.0),
         train_attempts=2,
         outcome=None,
     )
@@ -38,7 +38,7 @@ def progress() -> Progress:
     return Progress(RLConfig(output="anywhere"))
 
 
-STATES = {"coordinator": "running", "train": "running", "rollout-0": "running"}
+STATES = {"curriculum": "up", "learner": "up", "rollout-0": "up", "rollout-1": "starting"}
 
 
 def test_frames_per_second_are_of_the_last_seconds(progress):
@@ -52,9 +52,9 @@ def test_frames_per_second_are_of_the_last_seconds(progress):
 
 def test_an_unanswered_question_keeps_what_is_known(progress):
     progress.update(1.0, stats(), STATES)
-    progress.update(2.0, None, {"coordinator": "pending"})
+    progress.update(2.0, None, {"curriculum": "starting"})
     assert progress.stats == stats()
-    assert "coordinator" in str(progress.job_states)
+    assert progress.states == {"curriculum": "starting"}
     assert progress.elapsed_s == 2.0
 
 
@@ -75,14 +75,21 @@ def test_a_sparkline_rises_from_the_lowest_to_the_highest_bar():
 def test_the_line_tells_all_that_matters(progress):
     progress.update(2.0, stats(), STATES)
     text = line(progress)
-    for part in ("step   12", "return 100.0/475", "lag 1.5", "restarts 3", "episodes   345"):
+    for part in (
+        "step   12",
+        "return 100.0/475",
+        "lag 1.5",
+        "restarts 3",
+        "episodes   345",
+        "rollout workers 1",
+    ):
         assert part in text
     assert "\n" not in text
 
 
-def test_before_the_coordinator_answers_the_jobs_states_are_shown(progress):
-    progress.update(0.5, None, {"coordinator": "pending"})
-    assert "coordinator pending" in line(progress)
+def test_before_the_curriculum_answers_the_actors_states_are_shown(progress):
+    progress.update(0.5, None, {"curriculum": "starting"})
+    assert "curriculum starting" in line(progress)
 
 
 def test_without_a_terminal_a_line_is_printed_only_now_and_then(progress):
@@ -95,9 +102,9 @@ def test_without_a_terminal_a_line_is_printed_only_now_and_then(progress):
 
 
 def test_the_table_shows_each_worker_with_its_restarts(progress):
-    progress.update(2.0, stats(), STATES | {"rollout-1": "running"})
+    progress.update(2.0, stats(), STATES)
     out = io.StringIO()
     Console(file=out, width=140).print(render(progress))
     rows = [row for row in out.getvalue().splitlines() if "rollout-1" in row]
     assert len(rows) == 1
-    assert rows[0].split()[-5:-1] == ["running", "standard", "145", "2"]
+    assert rows[0].split()[-5:-1] == ["starting", "standard", "145", "2"]

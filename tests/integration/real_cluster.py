@@ -20,6 +20,7 @@ from fray.cluster.connect import open_cluster
 from fray.cluster.home import ClusterHome
 from fray.cluster.hosttimes import LEASE_S
 from fray.cluster.identity import Identity
+from fray.cluster.security.keyring import GivenCertificate, Keyring
 from fray.errors import FrayError
 from fray.runtime.clock import SystemClock
 
@@ -34,6 +35,9 @@ DEADLINE_S = 30.0
 """For what has no bound of its own: a machine that is busy with other tests is slow, not broken."""
 
 LOOK_S = 0.01
+
+RESOURCES = '{"cpu": 64, "memory": "64g"}'
+"""What an agent says that its host has, unless it is told otherwise."""
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -90,6 +94,8 @@ class RealCluster:
         variables: Further environment variables of all its processes.
         host: The controller's host; None for this machine's loopback.
         lease_s: How long its hosts may be silent.
+        every_address: Whether the controller listens on all of this machine's, and so speaks TLS.
+        certificate: The files of the controller's certificate, of its key, and of who signed it.
     """
 
     def __init__(
@@ -99,23 +105,35 @@ class RealCluster:
         *,
         host: Host | None = None,
         lease_s: float = LEASE_S,
+        every_address: bool = False,
+        certificate: tuple[Path, Path, Path] | None = None,
     ) -> None:
+        self.task_user = ""
+        self.every_address = every_address
+        self.certificate = certificate
         self.root = root
         self.variables = variables
         self.host = host
         self.lease_s = lease_s
         self.home = ClusterHome("test", root).ensure()
-        self.token = self.home.token()
+        given = None if certificate is None else GivenCertificate(*certificate)
+        encrypted = every_address or given is not None
+        self.keyring = Keyring(self.home, SystemClock(), tls=encrypted, given=given)
+        self.token = self.keyring.admin_token()
         self.controller: Daemon | None = None
         self.agents: dict[str, Daemon] = {}
         self.port = 0
 
     @property
     def address(self) -> str:
+        if self.every_address:
+            return self.home.address
         return f"{self._bind}:{self.port}"
 
     @property
     def _bind(self) -> str:
+        if self.every_address:
+            return "0.0.0.0"
         return "127.0.0.1" if self.host is None else self.host.address
 
     @property
@@ -165,6 +183,8 @@ class RealCluster:
             *("--home", str(self.home.path)),
             *("--host", self._bind, "--port", str(self.port)),
             *("--lease-s", str(self.lease_s)),
+            *(["--insecure-no-tls"] if self.host is not None else []),
+            *(["--certificate", *map(str, self.certificate)] if self.certificate else []),
             log="controller",
             host=self.host,
         )
@@ -179,16 +199,22 @@ class RealCluster:
         self.port = int(self.home.address.rpartition(":")[2])
 
     async def start_agent(
-        self, name: str = "w1", *, host: Host | None = None, group: Group | None = None
+        self,
+        name: str = "w1",
+        *,
+        host: Host | None = None,
+        group: Group | None = None,
+        resources: str = RESOURCES,
     ) -> None:
         """Starts an agent, again on the same directory; returns when the controller knows it."""
         daemon = self.spawn(
             "fray.cluster.worker.main",
             *("--join", self.address),
-            *("--token-file", str(self.home.token_path)),
+            *("--token-file", str(self.keyring.worker_token_path(name))),
             *("--home", str(self.home.path)),
             *("--name", name),
-            *("--resources", '{"cpu": 64, "memory": "64g"}'),
+            *("--resources", resources),
+            *("--task-user", self.task_user),
             log=f"worker-{name}",
             host=host,
             group=group,
@@ -212,10 +238,10 @@ class RealCluster:
 
 @asynccontextmanager
 async def real_cluster(
-    root: Path, variables: Mapping[str, str] = NOTHING
+    root: Path, variables: Mapping[str, str] = NOTHING, **options: Any
 ) -> AsyncGenerator[RealCluster]:
     """A controller and one agent."""
-    cluster = RealCluster(root, variables)
+    cluster = RealCluster(root, variables, **options)
     try:
         await cluster.start()
         yield cluster

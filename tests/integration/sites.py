@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fray.actor.options import ActorOptions
+from fray.cluster.control import JobQuery
 from fray.cluster.hosttimes import HostTimes
-from tests.integration.real_cluster import DEADLINE_S, RealCluster, driving
+from tests.integration.real_cluster import DEADLINE_S, RealCluster, driving, until
 from tests.integration.witness import Record, Witness
 
 if TYPE_CHECKING:
     from fray.actor.directory import Endpoint
     from fray.cluster.client import AsyncFrayCluster
-    from fray.cluster.control import JobReport
+    from fray.cluster.reports import JobReport
     from tests.integration.netns import Host, Network
 
 TIMES = HostTimes(lease_s=4.0)
@@ -63,6 +64,15 @@ class Site:
     def agent_pid(self, host: Host) -> int:
         return self.cluster.agents[host.name].pid
 
+    def lease_of(self, host: Host) -> bytes:
+        """What a host's agent has written down last of its lease."""
+        return (self.cluster.home.path / "workers" / host.name / "lease").read_bytes()
+
+    async def until_renewed(self, host: Host) -> None:
+        """Waits until a host's lease has just been written down anew, and so is as long as ever."""
+        before = self.lease_of(host)
+        await until(lambda: self.lease_of(host) != before, "the lease is renewed")
+
     def boot_of(self, host: Host) -> str:
         """In which of its lives a host is."""
         [path] = (self.cluster.home.path / "workers" / host.name).glob("boot-*")
@@ -88,7 +98,7 @@ class Actor:
         )
 
     async def report(self) -> JobReport:
-        jobs = await self.connection.jobs.jobs(None, None)
+        jobs = await self.connection.jobs.list(JobQuery())
         return [job for job in jobs if job.name == self.name][-1]
 
     async def attempts(self) -> list[tuple[str, str]]:

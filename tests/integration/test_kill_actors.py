@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncGenerator, Generator
@@ -13,9 +14,11 @@ import pytest
 
 import fray
 from fray.actor.options import ActorOptions
-from fray.cluster.worker.shim.cgroups import Group, usable_parent
+from fray.cluster.control import JobQuery
+from fray.cluster.worker.shim.cgroups import usable_parent
 from fray.errors import ActorDied, ActorNotFoundError, DeathKind, Started
 from fray.runtime.clock import SystemClock
+from tests.cluster.worker.subprocess_harness import container
 from tests.integration.real_cluster import (
     RealCluster,
     driving,
@@ -135,6 +138,16 @@ async def test_every_call_in_flight_ends_although_the_dead_process_leaves_a_chil
     assert is_gone(child)
 
 
+@pytest.fixture
+def young_heap() -> Generator[None]:
+    """The collector looks at what this test makes, not at all that a suite has left behind."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("young_heap")
 async def test_ten_thousand_calls_to_a_killed_process_end_as_soon(connection: AsyncFrayCluster):
     actor = victim(connection)
     pid = await actor.pid.remote()
@@ -152,12 +165,11 @@ async def test_process_killed_for_want_of_memory_is_told_from_one_that_somebody_
     parent = usable_parent()
     if parent is None:
         pytest.skip("no writable memory cgroup")
-    container = Group(f"{parent.path}/fray-kill-{os.getpid()}", parent.version)
-    container.create(512 << 20)
+    group = container(parent, 512 << 20)
     cluster = RealCluster(tmp_path)
     try:
         await cluster.start_controller()
-        await cluster.start_agent(group=container)
+        await cluster.start_agent(group=group)
         async with driving(cluster) as connection:
             actor = victim(connection)
             calls = InFlight(actor)
@@ -169,7 +181,7 @@ async def test_process_killed_for_want_of_memory_is_told_from_one_that_somebody_
                 check_cause(exc, DeathKind.OUT_OF_MEMORY, signal=signal.SIGKILL)
     finally:
         await asyncio.to_thread(cluster.close)
-        await until(container.remove, "the memory group is empty")
+        await until(group.remove, "the memory group is empty")
 
 
 async def test_restarted_actor_is_found_by_its_old_handle_and_its_name(
@@ -222,7 +234,7 @@ async def test_stopped_process_is_nobodys_dead(connection: AsyncFrayCluster):
             await actor.pid.options(timeout=3).remote()
         assert not any(call.done() for call in calls)
         assert [h.health for h in await connection.fleet.hosts()] == ["healthy"]
-        [report] = [r for r in await connection.jobs.jobs(None, None) if r.name == "sleeper"]
+        [report] = [r for r in await connection.jobs.list(JobQuery()) if r.name == "sleeper"]
         assert report.status == "running"
     finally:
         os.kill(pid, signal.SIGCONT)

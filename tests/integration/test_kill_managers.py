@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from fray.actor.options import ActorOptions
 from fray.actor.server import FrayActorServer
 from fray.cluster import Entrypoint, JobRequest, JobStatus
 from fray.cluster.connect import open_cluster
+from fray.cluster.control import JobQuery
 from fray.cluster.identity import Identity
 from fray.errors import ActorDied, ActorNotFoundError, DeathKind
 from fray.runtime.clock import SystemClock
@@ -36,7 +38,7 @@ from tests.integration.victims import Caller, Listener, Victim, tick
 
 if TYPE_CHECKING:
     from fray.cluster.client import AsyncFrayCluster
-    from fray.cluster.control import JobReport
+    from fray.cluster.reports import JobReport
     from fray.ids import JobId
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
@@ -221,7 +223,7 @@ async def test_what_is_asked_while_the_controller_is_away_is_done_once_when_it_i
     assert not is_gone(answer.result())
     await job.finish()
     assert attempts(await job.wait(connection)) == [(0, "succeeded")]
-    assert sorted(r.name for r in await connection.jobs.jobs(None, None)) == ["late", "ticking"]
+    assert sorted(r.name for r in await connection.jobs.list(JobQuery())) == ["late", "ticking"]
 
 
 async def test_controller_and_agent_that_die_together_lose_nothing(
@@ -276,6 +278,30 @@ async def test_restarted_agent_adopts_what_runs_and_tells_its_result_once(
     assert await asyncio.wait_for(actor.pid.remote(), DEADLINE_S) != pid
 
 
+async def test_host_of_a_name_that_is_taken_is_refused_and_what_runs_there_goes_on(
+    cluster: RealCluster, connection: AsyncFrayCluster, tmp_path: Path
+):
+    job = Ticking(tmp_path)
+    await job.launch(connection)
+    other = cluster.spawn(
+        "fray.cluster.worker.main",
+        *("--join", cluster.address, "--name", "w1"),
+        *("--token-file", str(cluster.keyring.worker_token_path("w1"))),
+        *("--home", str(tmp_path / "elsewhere")),
+        log="worker-elsewhere",
+    )
+    await until(lambda: other.process.poll() is not None, "the other host's agent ends")
+    assert other.process.returncode == 1
+    last = other.log.read_text().splitlines()[-1]
+    assert "CRITICAL" in last
+    assert "host w1 is already here, at 127.0.0.1:" in last
+    assert "give this one another --name" in last
+    await job.finish()
+    report = await job.wait(connection)
+    assert (report.status, attempts(report)) == (JobStatus.SUCCEEDED, [(0, "succeeded")])
+    assert "ending all tasks" not in cluster.agents["w1"].log.read_text()
+
+
 async def test_result_of_a_job_that_ends_without_an_agent_is_told_by_the_next_one(
     cluster: RealCluster, connection: AsyncFrayCluster, tmp_path: Path
 ):
@@ -287,6 +313,22 @@ async def test_result_of_a_job_that_ends_without_an_agent_is_told_by_the_next_on
     report = await job.wait(connection)
     assert (report.status, attempts(report)) == (JobStatus.SUCCEEDED, [(0, "succeeded")])
     assert len(job.pids()) == 1
+
+
+async def test_an_agent_whose_state_folder_is_gone_says_so_and_ends_with_its_tasks(tmp_path: Path):
+    async with real_cluster(tmp_path, lease_s=12.0) as cluster, driving(cluster) as connection:
+        job, agent = Ticking(tmp_path), cluster.agents["w1"]
+        await job.launch(connection)
+        shutil.rmtree(cluster.home.path / "workers" / "w1")
+        assert await asyncio.to_thread(agent.process.wait, DEADLINE_S) == 1
+        told = agent.log.read_text()
+        assert "workers/w1 of host w1 is gone" in told
+        assert "Traceback" not in told, told
+        assert all(is_gone(int(pid)) for pid in job.pids())
+        await cluster.start_agent()
+        await job.goes_on()  # its next attempt
+        await job.finish()
+        assert (await job.wait(connection)).status is JobStatus.SUCCEEDED
 
 
 async def test_call_to_an_actor_that_dies_without_an_agent_still_ends(

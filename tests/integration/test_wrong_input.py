@@ -24,6 +24,7 @@ from fray.cluster import (
     ResourceConfig,
     create_cluster,
 )
+from fray.cluster.control import JobQuery
 from fray.cluster.remote import FrayCluster
 from fray.errors import (
     ActorDied,
@@ -81,7 +82,7 @@ def cluster(real: RealCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fray
 
 def started(cluster: FrayCluster) -> list[str]:
     backend: Any = cluster.asynchronous
-    reports = cluster.system.run(lambda: backend.jobs.jobs(None, None))
+    reports = cluster.system.run(lambda: backend.jobs.list(JobQuery()))
     return [report.job_id for report in reports]
 
 

@@ -49,6 +49,13 @@ class Worker:
             self.log.append(f"-{name}")
         return name
 
+    async def careful(self, name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(10)
+            self.log.append(f"{name} is clean")
+
     def quick(self, name: str) -> str:
         self.log.append(name)
         return name
@@ -327,6 +334,18 @@ async def test_a_call_whose_time_was_up_before_its_turn_does_not_run(
     assert isinstance(error, DeadlineExceeded)
     assert error.started is Started.NO
     assert cell.instance.log == ["+a", "-a"]
+
+
+@pytest.mark.parametrize("cancelled_after_s", [4.0, 5.0, 6.0])
+async def test_what_a_call_cleans_up_is_not_cut_off_when_both_its_time_is_up_and_its_caller_goes(
+    sim: Simulation, actors: Actors, cancelled_after_s: float
+):
+    cell = await actors.start(Worker)
+    careful = call(cell, "careful", "it", deadline=sim.clock.monotonic() + 5)
+    await asyncio.sleep(cancelled_after_s)
+    careful.cancel()
+    await asyncio.sleep(20)
+    assert cell.instance.log == ["it is clean"]
 
 
 @pytest.mark.parametrize("method", ["health", "quick"])

@@ -13,9 +13,7 @@ from fray.runtime.cell import Cell, CellState
 from fray.runtime.children import ChildSpec, TaskChild, cell_child, task_child
 from fray.runtime.failures import explain
 from fray.runtime.restart import RestartType
-from fray.runtime.supervisor import (
-    Supervisor,
-)
+from fray.runtime.supervisor import Supervisor
 
 from .hosted import call
 from .troupe import AT_ONCE, BYE, Troupe, settle, started

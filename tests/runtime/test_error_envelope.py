@@ -27,6 +27,7 @@ from fray.errors import (
     JobNotFoundError,
     MailboxFull,
     RemoteError,
+    SliceLost,
     Started,
     SupervisorFailed,
     remote_error,
@@ -611,6 +612,12 @@ EXAMPLES: dict[str, FrayError] = {
     ),
     "ChildFailed": ChildFailed("worker", DeathCause(DeathKind.SIGNAL, "killed", signal=9)),
     "SupervisorFailed": SupervisorFailed("root", DeathCause(DeathKind.RESTART_LIMIT, "4 failures")),
+    "SliceLost": SliceLost(
+        "step was not answered",
+        epoch=3,
+        lost={(0, 2): DeathCause(DeathKind.SIGNAL, "killed", signal=9)},
+        started=Started.NO,
+    ),
     "ConnectionRefused": ConnectionRefused("bad token", status=403),
 }
 
@@ -758,3 +765,9 @@ def test_causes_nested_too_deeply_by_a_peer_are_dropped() -> None:
     rebuilt = decode_error(Payload(data, codec=Codec.JSON), unpickle=False)
     assert isinstance(rebuilt, RemoteError)
     assert rebuilt.data.type_name == "E"
+
+
+def test_the_host_of_a_cause_is_told_once() -> None:
+    cause = DeathCause(DeathKind.APP_ERROR, "exited with code 1", exit_code=1, host="w3")
+    assert str(cause) == "exited with code 1 on w3"
+    assert str(DeathCause(DeathKind.RESTART_LIMIT, str(cause), host="w3")) == str(cause)

@@ -150,6 +150,7 @@ def test_records_without_payload_mean_the_same_on_both_sides(
 ) -> None:
     encoder = Encoder(BATCH)
     encoder.control(frames.CANCEL, number)
+    encoder.control(frames.CANCEL, number, 1)
     encoder.control(frames.END, number)
     encoder.control(frames.ABORT, number)
     encoder.control(frames.CREDIT, number, small)
@@ -157,6 +158,7 @@ def test_records_without_payload_mean_the_same_on_both_sides(
 
     assert Decoder().decode(batch(encoder)) == [
         CancelReceived(number),
+        CancelReceived(number, is_late=True),
         StreamEnded(number),
         Aborted(number),
         Credited(number, small),

@@ -466,7 +466,7 @@ def test_large_arguments_arrive_as_they_were():
     parcel = Parcel("p", b"y" * 100_000)
     payload = json_payload([[parcel], {"note": "n"}])
     args, kwargs = JsonArguments().decode(store, payload, take=True)
-    assert (args, kwargs) == ((parcel, "n"), {})
+    assert (args, kwargs) == ((parcel,), {"note": "n"})
 
 
 @pytest.mark.parametrize("index", ["5", "-1", "true", '"0"', "null"])

@@ -82,7 +82,7 @@ def test_the_backlog_is_what_the_other_side_lacks():
     wire.a.call(4, "actor", "add", Payload(b"behind it"))
     wire.a.cancel(1)
     assert wire.a.messages(1_000)
-    assert wire.a.backlog(wire.b.received) == [2, (frames.CANCEL, 1, None), 3, 4]
+    assert wire.a.backlog(wire.b.received) == [2, (frames.CANCEL, 1, False), 3, 4]
 
 
 def test_a_connection_goes_on_where_another_one_stopped():

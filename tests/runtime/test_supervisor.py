@@ -12,10 +12,8 @@ from fray.runtime.children import Child, ChildSpec, TaskChild
 from fray.runtime.crew import KILL_MARGIN_S
 from fray.runtime.restart import RestartType
 from fray.runtime.slots import ChildState
-from fray.runtime.supervisor import (
-    Supervisor,
-    SupervisorState,
-)
+from fray.runtime.supervisor import Supervisor
+from fray.runtime.supervisor_state import SupervisorState
 
 from .troupe import AT_ONCE, BYE, FAILED, Troupe, raised_by, settle, started
 

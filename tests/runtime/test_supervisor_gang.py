@@ -10,7 +10,8 @@ import pytest
 from fray.errors import DeathCause, DeathKind, SupervisorFailed
 from fray.runtime.restart import RestartType, Strategy
 from fray.runtime.slots import ChildState
-from fray.runtime.supervisor import Supervisor, SupervisorState
+from fray.runtime.supervisor import Supervisor
+from fray.runtime.supervisor_state import SupervisorState
 from tests.runtime.troupe import AT_ONCE, BYE, FAILED, Troupe, raised_by, settle, started
 
 if TYPE_CHECKING:
@@ -93,6 +94,20 @@ async def test_a_gang_with_a_member_that_does_not_start_falls(sim: Simulation, t
     )
     await gang.start()
     assert troupe.since() == "+a +b +c stop a stop c -a -c +a +b +c"
+    await gang.stop(BYE)
+
+
+async def test_a_gang_whose_first_to_fall_is_removed_meanwhile_goes_on_without_it(
+    sim: Simulation, troupe: Troupe
+):
+    gang = await started(sim, troupe, "abc", strategy=Strategy.GANG)
+    troupe.stop_takes_s = {"a": 2}
+    troupe.fail("b")
+    await settle()
+    await gang.remove("b")
+    await asyncio.sleep(3)
+    assert sorted(troupe.since().split()[-2:]) == ["+a", "+c"]
+    assert all(child.state is ChildState.UP for child in gang.statistics().children)
     await gang.stop(BYE)
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from fray.errors import DeathCause, SupervisorFailed
 from fray.runtime.restart import RestartType, Strategy
 from fray.runtime.slots import ChildState
-from fray.runtime.supervisor import Supervisor, SupervisorState
+from fray.runtime.supervisor import Supervisor
+from fray.runtime.supervisor_state import SupervisorState
 from fray.testing import Simulation, simulate
 
 from .troupe import AT_ONCE, BYE, FAILED, Troupe, raised_by

@@ -10,10 +10,8 @@ import pytest
 from fray.errors import DeathCause, DeathKind
 from fray.runtime.children import ChildSpec, task_child
 from fray.runtime.restart import RestartType, Strategy, is_restarted
-from fray.runtime.supervisor import (
-    Supervisor,
-    SupervisorState,
-)
+from fray.runtime.supervisor import Supervisor
+from fray.runtime.supervisor_state import SupervisorState
 from fray.testing import Simulation, simulate
 
 from .troupe import AT_ONCE, BYE, FAILED, Troupe, settle, started

@@ -11,12 +11,9 @@ from fray.errors import DeathCause, DeathKind, SupervisorFailed
 from fray.runtime.children import ChildSpec
 from fray.runtime.failures import explain
 from fray.runtime.restart import RestartType, Strategy
-from fray.runtime.supervisor import (
-    Supervisor,
-    SupervisorState,
-    run_root,
-    supervisor_child,
-)
+from fray.runtime.root import run_root, supervisor_child
+from fray.runtime.supervisor import Supervisor
+from fray.runtime.supervisor_state import SupervisorState
 
 from .troupe import AT_ONCE, BYE, Troupe, raised_by, settle, started
 

@@ -133,7 +133,7 @@ async def test_both_ends_know_who_the_dialler_is(pair: Pair):
 async def test_the_token_is_asked_for_at_each_dialling():
     tokens = iter(["wrong", TOKEN])
     dialler = WebSocketTransport(
-        SystemClock(), authenticator=TokenAuthenticator(TOKEN), token=lambda: next(tokens)
+        SystemClock(), authenticator=TokenAuthenticator(TOKEN), token=lambda _: next(tokens)
     )
     hall = Hall()
     acceptor = transport()
@@ -171,6 +171,25 @@ async def test_a_token_that_no_header_can_carry_is_refused_before_it_is_sent(pai
         await dial(stranger, address)
     assert "secret" not in str(caught.value)
     await stranger.close()
+
+
+async def test_who_gives_up_before_the_answer_costs_a_line_and_no_traceback(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "fray")
+    host, _, port = (await Hall().open(pair)).rpartition(":")
+    asking = (
+        f"GET /fray HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n"
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Protocol: fray.1\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port))) as impatient:  # the other side's loop stands
+        impatient.sendall(asking.encode())
+    async with asyncio.timeout(5):
+        while "was gone before it was answered" not in caplog.text:
+            await asyncio.sleep(0.01)
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 
 # --- who answers is not fray

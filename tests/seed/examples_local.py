@@ -35,38 +35,35 @@ def test_local_inference():
     assert result == ["Response to: Hello", "Response to: World"]
 
 
+def test_local_zephyr_pipeline():
+    """Test Zephyr pipeline locally."""
+    from zephyr import Backend, Dataset
+
+    # Pipeline runs locally with threadpool backend
+    pipeline = (
+        Dataset.from_list([{"x": i} for i in range(100)])
+        .map(lambda d: {"x": d["x"] * 2})
+        .filter(lambda d: d["x"] > 50)
+    )
+
+    # Execute locally
+    results = Backend.execute(pipeline, max_parallelism=4)
+    # Mended: the seed asserts 75; 2·i > 50 for i in 0…99 leaves 74.
+    assert len(results) == 74
+
+
 def test_switch_to_cluster():
     """Show how code switches between local and cluster."""
     # This function works identically in both modes
-    # Left out: zephyr's Backend and Dataset. The pipeline is a job here, which is what they launch,
-    # and its result comes back through an actor.
     def run_pipeline(data: list[dict]) -> list[dict]:
-        from fray.cluster import current_cluster, Entrypoint, JobRequest
-        from fray.rpc import fray_resolver, FrayActorServer
+        from zephyr import Backend, Dataset
 
-        class Results:
-            def __init__(self):
-                self.rows = []
+        pipeline = (
+            Dataset.from_list(data)
+            .map(lambda d: {**d, "processed": True})
+        )
 
-            def add(self, row):
-                self.rows.append(row)
-
-            def all(self):
-                return self.rows
-
-        def pipeline(rows):
-            results = fray_resolver().lookup("results")
-            for row in rows:
-                results.add({**row, "processed": True})
-
-        server = FrayActorServer(fray_resolver())
-        server.register("results", Results())
-        cluster = current_cluster()
-        job_id = cluster.launch(JobRequest("pipeline", Entrypoint.from_callable(pipeline, args=(data,))))
-        cluster.wait(job_id, raise_on_failure=True)
-        rows = fray_resolver().lookup("results").all()
-        server.shutdown()
-        return rows
+        return Backend.execute(pipeline)
 
     # Locally
     os.environ["FRAY_CLUSTER_SPEC"] = "local"

@@ -6,8 +6,10 @@ Each runs on the cluster that the environment names, from the examples' own func
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -231,26 +233,59 @@ SAID_AT_THE_END = {
 }
 
 
+def data(directory: Path) -> None:
+    """Transforms documents in shards: by what the surroundings suggest, and by fray's workers."""
+    from examples_data import TransformConfig, run_transform, run_transform_on_fray
+
+    from zephyr import load_jsonl
+
+    (directory / "in").mkdir()
+    for shard in range(3):
+        documents = [{"id": n, "text": "Word " * n, "other": shard} for n in range(20)]
+        lines = "".join(json.dumps(document) + "\n" for document in documents)
+        (directory / "in" / f"{shard}.jsonl").write_text(lines)
+    for run, least in ((run_transform, 11), (run_transform_on_fray, 0)):
+        out = directory / run.__name__
+        config = TransformConfig(f"{directory}/in/*.jsonl", str(out), max_parallelism=2)
+        paths = run(config)
+        assert paths == [f"{out}/output-{shard:05d}.jsonl.gz" for shard in range(3)]
+        expected = [{"id": n, "text": "word " * n, "token_count": n} for n in range(least, 20)]
+        assert [list(load_jsonl(path)) for path in paths] == [expected] * 3
+
+
 def buckets_in(directory: Path) -> dict[str, str]:
     """Tells the stubs where ``gs://`` is."""
     return {"STUB_BUCKETS": str(directory / "buckets")}
+
+
+def project_in(directory: Path) -> Path:
+    """The examples as a project of their own, with the extra that they ask for: what hosts get."""
+    root = directory / "project"
+    if not root.exists():
+        shutil.copytree(HERE, root, ignore=shutil.ignore_patterns("__pycache__", "test_*"))
+        (root / "pyproject.toml").write_text(
+            '[project]\nname = "examples"\nversion = "1"\n'
+            "[project.optional-dependencies]\ntpu = []\n"
+        )
+    return root
 
 
 def run_programs(
     names: Iterable[str], spec: str, directory: Path
 ) -> dict[str, subprocess.CompletedProcess[str]]:
     """Runs examples at the same time, each as a program: nobody can import its functions."""
+    root = project_in(directory)
     environ = {
         **os.environ,
         "FRAY_CLUSTER_SPEC": spec,
-        "PYTHONPATH": os.pathsep.join([str(HERE / "stubs"), str(HERE.parents[1])]),
+        "PYTHONPATH": os.pathsep.join([str(root / "stubs"), str(HERE.parents[1])]),
         **buckets_in(directory),
     }
     programs = {
         name: subprocess.Popen(
-            [sys.executable, str(HERE / f"examples_{name}.py")],
+            [sys.executable, f"examples_{name}.py"],
             env=environ,
-            cwd=directory,
+            cwd=root,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -102,6 +102,10 @@ def processes_of(home: Path) -> list[int]:
 @pytest.fixture
 def cluster(cluster_home: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     home, spec = cluster_home
+    project = scenarios.project_in(home)
+    monkeypatch.chdir(project)
+    for path in (project / "stubs", project):
+        monkeypatch.syspath_prepend(path)
     monkeypatch.setenv("FRAY_HOME", str(home))  # the token is found there
     monkeypatch.setenv("FRAY_CLUSTER_SPEC", spec)
     for name in ("FRAY_TOKEN_FILE", "FRAY_NAMESPACE"):
@@ -118,6 +122,11 @@ def test_training_runs_on_every_host_of_its_slice(caplog: pytest.LogCaptureFixtu
 @pytest.mark.usefixtures("cluster")
 def test_a_training_that_fails_raises_with_the_cause() -> None:
     scenarios.training_that_fails()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_documents_are_transformed_in_shards(tmp_path: Path) -> None:
+    scenarios.data(tmp_path)
 
 
 @pytest.mark.usefixtures("cluster")

@@ -112,6 +112,7 @@ async def a_name_after_a_partition(tell: Teller, cluster: SimCluster) -> None:
     await tell.ask("the test still reaches counter: add 1", counter.add.remote(1))
     await cluster.until(lambda: not first.processes or len(first.processes) == 1)
     tell.say("host-1 ends its tasks: it has not heard the controller for a minute")
+    await asyncio.sleep(1)  # not to a process that is about to end
     await tell.ask("add 1, to the same handle", counter.add.remote(1))
     tell.where(counter, "counter")
     cut.remove()

@@ -11,71 +11,45 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from fray.actor import future, route, watch
+from fray.actor import monitor, muster, outcome, route, supervised, watch
 from fray.cluster import hosttimes
-from fray.cluster.controller import book, names, sessions, state
+from fray.cluster.controller import book, names, sessions, state, units
 from fray.cluster.controller.desired import Standing
 from fray.cluster.worker import agent, lease, roster
-from fray.runtime import calls, connection, crew, leases, mailbox, peer, repeats, served
-from fray.testing import SimCluster, Simulation, attempts, launcher
-from tests.sim import scenarios, test_found, test_names, test_resume, test_sim_cluster
+from fray.runtime import (
+    calls,
+    connection,
+    crew,
+    leases,
+    mailbox,
+    peer,
+    repeats,
+    served,
+    supervisor,
+)
+from fray.testing import attempts, launcher
+from tests.sim import (
+    scenarios,
+    test_found,
+    test_names,
+    test_resume,
+    test_sim_cluster,
+    test_supervision_found,
+    test_supervision_gangs,
+)
+from tests.sim.fleet import mutations as fleet
 from tests.sim.lab.run import live
+from tests.sim.mutation import Mutation, Off, bare_story, cluster_story, notice
 
-SEEDS = range(5)
-"""A mutation is to be noticed with one of these, in a story."""
+if TYPE_CHECKING:
+    import pytest
+
+    from fray.testing import Simulation
 
 LAB_SEEDS = range(40)
-"""And with one of these in the lab."""
-
-Story = Callable[[Simulation], Coroutine[Any, Any, object]]
-Off = Callable[[pytest.MonkeyPatch], object]
-
-
-class Mutation(NamedTuple):
-    """A safeguard, how it is switched off, and what notices.
-
-    Attributes:
-        safeguard: What it does, as a sentence without a full stop.
-        off: Patches it away.
-        witness: Its name, for people.
-        story: It; told a fresh simulation.
-        seeds: With which it is told, until it fails.
-    """
-
-    safeguard: str
-    off: Off
-    witness: str
-    story: Story
-    seeds: range = SEEDS
-
-
-class Noticed(NamedTuple):
-    """What noticed a mutation: the seed, and the first line of what it said."""
-
-    seed: int
-    told: str
-
-
-def cluster_story(
-    test: Callable[..., Coroutine[Any, Any, object]], *args: Any
-) -> tuple[str, Story]:
-    """A test of a simulated cluster, as a story."""
-
-    async def story(sim: Simulation) -> object:
-        async with SimCluster(sim) as cluster:
-            return await test(cluster, *args)
-
-    return test.__name__, story
-
-
-def bare_story(test: Callable[..., Coroutine[Any, Any, object]]) -> tuple[str, Story]:
-    """A test of a simulation without a cluster, as a story."""
-    return test.__name__, test
+"""A mutation is to be noticed with one of these, in the lab."""
 
 
 async def _names_story(sim: Simulation) -> None:
@@ -84,38 +58,6 @@ async def _names_story(sim: Simulation) -> None:
 
 
 LAB = ("the lab", live)
-
-
-def tell(mutation: Mutation, seed: int) -> str | None:
-    """Tells its story once, as things are patched. Gives what went wrong, None if nothing.
-
-    Args:
-        mutation: Whose story.
-        seed: Of the simulation.
-    """
-    try:
-        with Simulation(seed, time_limit_s=4_000, wall_limit_s=30) as sim:
-            sim.run(mutation.story(sim))
-            sim.check()
-    except (Exception, pytest.fail.Exception) as exc:
-        lines = str(exc).strip().splitlines() or [""]
-        return f"{type(exc).__name__}: {lines[0]}"
-    return None
-
-
-def notice(mutation: Mutation) -> Noticed | None:
-    """Switches a safeguard off and tells its story until somebody notices.
-
-    Args:
-        mutation: Which.
-    """
-    for seed in mutation.seeds:
-        with pytest.MonkeyPatch.context() as patch:
-            mutation.off(patch)
-            told = tell(mutation, seed)
-        if told is not None:
-            return Noticed(seed, told)
-    return None
 
 
 # ---- how they are switched off
@@ -181,17 +123,13 @@ def _launches_late(patch: pytest.MonkeyPatch) -> None:
 
 
 def _publishes_before_it_is_kept(patch: pytest.MonkeyPatch) -> None:
-    async def commit(self: Any, command: Any) -> Any:
-        now = self._clock.time()
-        applied = self.ledger.apply(command, now)
-        if applied.changed:
-            entry = book.Entry(applied.revision, now, book.encode_command(command))
-            self._writes.spawn(self._keep(entry, applied), name="write")
-        else:
+    async def commit_made(self: Any, make: Any) -> Any:
+        applied, writing = await self._turns.run(lambda: self._begin(make()))
+        if writing is None:
             self._tell(applied)
         return applied
 
-    patch.setattr(book.Book, "commit", commit)
+    patch.setattr(book.Book, "commit_made", commit_made)
     patch.setattr(book.Book, "durable", _nothing_awaited)
 
 
@@ -240,6 +178,39 @@ def _repeats_whatever_it_is(patch: pytest.MonkeyPatch) -> None:
             future.fail(exc)
 
     patch.setattr(route.Route, "_repeat_or_fail", repeat)
+
+
+def _starts_each_for_itself(patch: pytest.MonkeyPatch) -> None:
+    async def join(self: Any, actor_id: str, number: int, ordered: Any) -> None:
+        ordered(self._scope.spawn(self._send({actor_id: number})))
+
+    patch.setattr(muster.Muster, "join", join)
+
+
+def _has_no_family(patch: pytest.MonkeyPatch) -> None:
+    init = supervised.SupervisedActor.__init__
+
+    def alone(self: Any, *args: Any, **options: Any) -> None:
+        init(self, *args, **{**options, "family": {}})
+
+    patch.setattr(supervised.SupervisedActor, "__init__", alone)
+
+
+async def _made_in_any_case(self: Any) -> bool:
+    """In place of `SupervisedActor._is_made`."""
+    return True
+
+
+def _restarts_by_itself(patch: pytest.MonkeyPatch) -> None:
+    wants = units._wants_place
+    patch.setattr(
+        units, "_wants_place", lambda job, task: wants(job, dataclasses.replace(task, hold=None))
+    )
+
+
+def _tells_all_ends(self: Any, life: Any) -> list[Any]:
+    """In place of `Monitor._untold`."""
+    return list(life.ends)
 
 
 def _set(owner: Any, name: str, value: Any) -> Off:
@@ -363,7 +334,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a call whose earlier attempt may have run is not said not to have started",
-        _set(future, "_but_may_have_run", lambda exc: exc),
+        _set(outcome, "_but_may_have_run", lambda exc: exc),
         *cluster_story(test_found.test_a_call_that_was_repeated_in_vain_may_have_run),
     ),
     Mutation(
@@ -409,6 +380,50 @@ MUTATIONS = [
         _stops_in_order,
         *bare_story(scenarios.children_stop_in_the_reverse_of_their_order),
     ),
+    Mutation(
+        "the cluster waits for a supervisor's word before it starts its actors again",
+        _restarts_by_itself,
+        *cluster_story(
+            test_supervision_gangs.test_a_gang_waits_for_room_for_all_and_holds_nothing_meanwhile
+        ),
+    ),
+    Mutation(
+        "a supervisor's gang has places for all, or nobody runs",
+        _starts_each_for_itself,
+        *cluster_story(
+            test_supervision_gangs.test_a_gang_that_has_lost_a_host_runs_again_when_there_is_room_for_all
+        ),
+    ),
+    Mutation(
+        "nobody starts while a sibling that was stopped may be there yet",
+        _has_no_family,
+        *cluster_story(
+            test_supervision_gangs.test_the_next_life_waits_for_a_sibling_that_cannot_be_reached,
+            "one_for_all",
+        ),
+    ),
+    Mutation(
+        "a child is ended only when it is known whether its start was heard",
+        _set(supervised.SupervisedActor, "_is_made", _made_in_any_case),
+        *cluster_story(
+            test_supervision_found.test_a_start_that_is_taken_back_at_whatever_moment_leaves_nothing
+        ),
+    ),
+    Mutation(
+        "who calls a child that its supervisor has let go is told so",
+        _set(supervisor.Supervisor, "child_gone", _nothing),
+        *cluster_story(
+            test_supervision_found.test_a_temporary_child_that_goes_with_its_siblings_is_gone_for_its_callers,
+            "one_for_all",
+        ),
+    ),
+    Mutation(
+        "a monitor tells each end once",
+        _set(monitor.Monitor, "_untold", _tells_all_ends),
+        *LAB,
+        LAB_SEEDS,
+    ),
+    *fleet.MUTATIONS,
 ]
 
 

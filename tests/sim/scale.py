@@ -60,7 +60,7 @@ def measure(hosts: int, profile: cProfile.Profile | None = None) -> Measured:
                 profile.disable()
             return ready - began, clock() - ready, sim.loop.steps - steps
 
-    with Simulation(0, wall_limit_s=1800.0) as sim:
+    with Simulation(0, wall_limit_s=7200.0) as sim:
         start_s, hour_s, steps = sim.run(main(sim))
         sim.check()
     return Measured(hosts, hosts * ACTORS_PER_HOST, start_s, hour_s, steps)

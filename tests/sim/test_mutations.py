@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.mutations import MUTATIONS, Mutation, notice, tell
+from tests.sim.mutation import Mutation, notice, tell
+from tests.sim.mutations import MUTATIONS
 
 GUIDE = Path(__file__).parents[2] / "docs" / "testing.md"
 

@@ -44,7 +44,7 @@ class Controllers:
             user="me",
             namespace=Namespace("ns"),
             program=Program(blob="digest"),
-            actor=ActorRole(ActorId(f"a-{name}")),
+            actor=ActorRole(ActorId(f"a-{name}"), name=name),
             hints={"actor": json_dumps(hosted).decode()},
         )
         await self.book.commit(SubmitJobs(f"s-{name}", (spec,)))

@@ -18,6 +18,7 @@ from fray.actor.directory import ActorKey
 from fray.actor.server import FrayActorServer
 from fray.cluster import Entrypoint, JobRequest, JobStatus, ResourceConfig, current_cluster
 from fray.cluster.controller.fleet import Fleet
+from fray.cluster.reports import JobQuery
 from fray.cluster.worker.launcher import LaunchSpec
 from fray.errors import (
     ActorDied,
@@ -281,6 +282,24 @@ async def test_a_host_that_is_cut_off_from_the_controller(sim_cluster, long_s, o
         assert await counter.add.remote(1) == 1
     with pytest.raises(NameTakenError):
         await Counter.options(name="counter").remote()
+
+
+async def test_of_actors_that_are_made_at_once_under_one_name_one_is(sim_cluster):
+    await sim_cluster.add_hosts(2)
+    made = [Counter.options(name="same").remote() for _ in range(4)]
+    outcomes = await asyncio.gather(*made, return_exceptions=True)
+    refused = [each for each in outcomes if isinstance(each, NameTakenError)]
+    assert len(refused) == 3
+    assert "the name 'same' belongs to the actor of job" in str(refused[0])
+    made_jobs = (await sim_cluster.cluster.jobs.counts(JobQuery())).actors
+    assert sum(made_jobs.values()) == made_jobs[JobStatus.RUNNING] == 1
+
+
+async def test_actors_that_are_made_at_once_if_there_is_none_of_the_name_are_one(sim_cluster):
+    await sim_cluster.add_hosts(2)
+    made = [Counter.options(name="same", get_if_exists=True).remote() for _ in range(4)]
+    found = await asyncio.gather(*(each.add.remote(1) for each in made))
+    assert sorted(found) == [1, 2, 3, 4]
 
 
 async def test_a_host_that_is_not_answered_dials_anew_rather_than_wait_for_its_kernel(sim_cluster):

@@ -170,7 +170,7 @@ async def test_a_token_may_change_between_dials(sim: Simulation):
     guarded = process.make_transport(authenticator=TokenAuthenticator("right", alice))
     await guarded.listen("a", PORT, Ear)
     tokens = ["right", "stale"]
-    transport = sim.driver.make_transport(token=lambda: tokens.pop())
+    transport = sim.driver.make_transport(token=lambda _: tokens.pop())
     with pytest.raises(ConnectionRefused):
         await dial(transport, "a")
     near = await dial(transport, "a")

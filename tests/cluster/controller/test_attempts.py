@@ -167,7 +167,7 @@ def test_a_task_keeps_away_from_a_host_that_failed_it_by_its_own_fault(world):
     (job,) = world.start("job")
     assert world.on(job) == ["a"]
     world.tell(job, 0, FAILED, host_fault=True)
-    assert world.ledger.tables.workers["a"].host_failures == 1
+    assert len(world.ledger.tables.workers["a"].faults) == 1
     world.schedule()
     assert world.on(job) == ["b"]
 
@@ -222,3 +222,25 @@ def test_saying_the_same_again_changes_nothing(world):
     assert not world.tell(job, 0, RUNNING).changed
     revision = world.ledger.revision
     assert world.report("a").revision == revision
+
+
+def test_a_job_that_is_over_before_it_was_told_to_run_has_begun_when_it_ran(world):
+    world.host("a")
+    fast, never = world.submit("fast", "never")
+    world.schedule()
+    assigned_at = world.attempt(fast).assigned_at
+    world.now += 5.0
+    world.tell(fast, 0, SUCCEEDED, ran_s=2.0)
+    world.tell(never, 0, FAILED)
+    job = world.ledger.job(fast)
+    assert job.started_at == job.ended_at - 2.0 > assigned_at
+    assert world.ledger.job(never).started_at is None  # it could not be started
+
+
+def test_a_job_began_no_earlier_than_it_got_its_place_whatever_its_host_says(world):
+    world.host("a")
+    (job,) = world.submit("fast")
+    world.schedule()
+    assigned_at = world.attempt(job).assigned_at
+    world.tell(job, 0, SUCCEEDED, ran_s=1e9)
+    assert world.ledger.job(job).started_at == assigned_at

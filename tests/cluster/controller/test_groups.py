@@ -40,6 +40,20 @@ def test_a_group_without_locality_may_be_spread_but_still_starts_at_once(world):
     assert [world.on(job) for job in ("u/x", "u/y")] == [["a"], ["b"]]
 
 
+def test_whom_a_group_has_stopped_stops_no_member_of_it(world):
+    world.host("a", cpu=4)
+    world.start(world.spec("victim", ResourceConfig(cpu=4), priority=100))
+    low, high = (cpus(world, n, 2, priority=p) for n, p in (("low", 0), ("high", 200)))
+    world.submit(low, high, group=NEAR)
+    world.schedule()
+    world.tell("u/victim", 0, STOPPED)
+    world.schedule()
+    assert [world.on(job) for job in ("u/low", "u/high")] == [["a"], ["a"]]
+    world.schedule()
+    assert world.attempt("u/low").stop is None
+    assert [world.ledger.job(job).spec.priority for job in ("u/low", "u/high")] == [200, 200]
+
+
 def test_a_member_that_dies_is_restarted_alone_where_its_group_is(world):
     world.host("a", region="us", zone="us-a", cpu=2)
     world.host("b", region="us", zone="us-b", cpu=2)

@@ -1,15 +1,26 @@
 """Submitting, stopping and forgetting jobs; what belongs to whom."""
 
+from dataclasses import replace
+
 import pytest
 
+from fray.cluster.controller.book import Book
 from fray.cluster.controller.commands import (
+    CordonWorker,
     ForgetJobs,
     GroupSpec,
     SessionEnded,
     StopJob,
     SubmitJobs,
+    UncordonWorker,
+    WorkerLost,
 )
 from fray.cluster.controller.events import JobEnding, JobsForgotten, JobsSubmitted
+from fray.cluster.controller.jobs import Jobs
+from fray.cluster.controller.journal import MemoryDisk, MemoryStore
+from fray.cluster.controller.names import Names
+from fray.cluster.controller.records import CordonKind
+from fray.cluster.controller.speclimits import JOBS_MAX, SPEC_BYTES_MAX
 from fray.cluster.controller.specs import (
     ActorRole,
     Environment,
@@ -19,10 +30,14 @@ from fray.cluster.controller.specs import (
     job_spec,
 )
 from fray.cluster.devices import ResourceConfig
+from fray.cluster.names import TASKS_MAX
 from fray.cluster.types import Entrypoint, JobRequest
-from fray.errors import InfeasibleError, InvalidRequestError, JobNotFoundError
+from fray.errors import InfeasibleError, InvalidRequestError, JobNotFoundError, NameTakenError
+from fray.runtime.clock import SystemClock
 
 from .world import FAILED, STOPPED, SUCCEEDED, World
+
+TPU = ResourceConfig.with_tpu("v5litepod-16")
 
 
 def actor(world: World, name: str, owner: str = "", **values):
@@ -36,12 +51,75 @@ def test_a_submission_is_answered_with_its_jobs_in_order(world):
     assert list(world.ledger.list_jobs()) == ["u/b", "u/a"]
 
 
+def test_a_job_of_too_many_tasks_is_refused_before_anything_is_added(world):
+    for job in (
+        world.spec("many", hosts_per_replica=TASKS_MAX + 1),
+        world.spec("many", ResourceConfig(replicas=TASKS_MAX), hosts_per_replica=2),
+    ):
+        with pytest.raises(InvalidRequestError, match="at most 20,000 tasks, not"):
+            world.do(SubmitJobs("s1", (world.spec("a"), job)))
+    assert not list(world.ledger.list_jobs())
+    assert not world.ledger.tables.tasks
+    config = ResourceConfig()
+    config.replicas = 100_000_000  # it may be changed after it was made
+    with pytest.raises(InvalidRequestError, match="at most 20,000 tasks, not 100,000,000"):
+        world.do(SubmitJobs("s1", (world.spec("many", config),)))
+
+
+def test_jobs_of_a_submission_share_the_bound_on_tasks_and_have_one_of_their_own(world):
+    half = ResourceConfig(replicas=TASKS_MAX // 2 + 1)
+    with pytest.raises(InvalidRequestError, match="a submission has at most 20,000 tasks"):
+        world.do(SubmitJobs("s1", (world.spec("a", half), world.spec("b", half))))
+    jobs = tuple(world.spec(f"j{number}") for number in range(JOBS_MAX + 1))
+    with pytest.raises(InvalidRequestError, match="at most 1,000 jobs, not 1,001"):
+        world.do(SubmitJobs("s1", jobs))
+    world.do(SubmitJobs("s1", jobs[:-1]))
+    assert len(list(world.ledger.list_jobs())) == JOBS_MAX
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"program": Program(command=("sh", "x" * SPEC_BYTES_MAX))}, "is its command line, with"),
+        ({"program": Program(command=("",) * SPEC_BYTES_MAX)}, "is its command line, with"),
+        ({"environment": Environment(env_names=("V" * 300_000,))}, "names of variables of its env"),
+        ({"hints": {"path": "ä" * SPEC_BYTES_MAX}}, "is the module search path"),
+        ({"user": "u" * 300_000}, "is its user, with 300,004 bytes: shorten that"),
+    ],
+)
+async def test_a_job_that_is_too_large_to_be_kept_is_refused_and_told_what_of_it_is(
+    world, values, told
+):
+    book = await Book.open(MemoryStore(MemoryDisk()), SystemClock())
+    jobs = Jobs(book, Names(book, SystemClock(), 1), SystemClock())
+    large = replace(world.spec("a"), **values)
+    for asked in (jobs.submit(SubmitJobs("s1", (large,))), jobs.preview(large)):
+        with pytest.raises(InvalidRequestError, match=f"has more than 256 KiB.*{told}"):
+            await asked
+    assert book.ledger.revision == 0
+    await book.close()
+
+
 def test_a_repeated_submission_changes_nothing_and_answers_with_the_first_jobs(world):
     world.do(SubmitJobs("s1", (world.spec("a"),)))
-    again = world.do(SubmitJobs("s1", (world.spec("other"),)))
+    again = world.do(SubmitJobs("s1", (world.spec("a", job_id="u/other"),)))
     assert again.events == (JobsSubmitted("s1", ("u/a",), again=True),)
     assert not again.changed
     assert list(world.ledger.list_jobs()) == ["u/a"]
+
+
+def test_a_repeated_submission_that_asks_for_something_else_is_refused(world):
+    world.do(SubmitJobs("s1", (world.spec("a"), world.spec("b"))))
+    for jobs, told in (
+        ((world.spec("a"),), "made with 2 jobs .* now has 1"),
+        ((world.spec("a"), world.spec("c")), "another name"),
+        ((world.spec("a"), world.spec("b", ResourceConfig(cpu=2))), "for job u/b, .* resources"),
+        ((world.spec("a"), world.spec("b", time_limit_s=3)), "another time_limit_s"),
+    ):
+        with pytest.raises(InvalidRequestError, match=told):
+            world.do(SubmitJobs("s1", jobs))
+    world.do(SubmitJobs("s1", (world.spec("a"), world.spec("b", program=Program(blob="new")))))
+    assert list(world.ledger.list_jobs()) == ["u/a", "u/b"]
 
 
 def test_jobs_of_one_submission_are_admitted_all_or_none(world):
@@ -59,7 +137,7 @@ WRONG = [
     ({"environment": Environment("w", "i")}, "has a workspace and a docker_image"),
     ({"max_retries_failure": -2}, "max_retries_failure must be"),
     ({"ports": ("9",)}, "a port's name consists of"),
-    ({"hosts": 3}, "has 3 tasks per replica; a replica of cpu has 1 hosts"),
+    ({"hosts": 3}, "has 3 tasks per replica; a replica of cpu has 1 host$"),
     ({"job_id": "u/a b"}, "a job id must not contain spaces"),
     ({"name": "a b", "job_id": "u/a"}, "a job name must not contain spaces"),
     ({"parent": "u/none"}, "there is no job u/none"),
@@ -214,9 +292,7 @@ def test_an_actor_is_restarted_within_its_budget(world):
 def test_only_ended_jobs_are_forgotten_and_nothing_of_them_is_left(world):
     world.host("a")
     world.slice("s")
-    world.start(
-        "one", world.spec("two", ResourceConfig.with_tpu("v5litepod-16")), group=GroupSpec("g")
-    )
+    world.start("one", world.spec("two", TPU), group=GroupSpec("g"))
     with pytest.raises(InvalidRequestError, match="job u/one has not ended; stop it first"):
         world.do(ForgetJobs(("u/one",)))
     for job in ("u/one", "u/two"):
@@ -226,7 +302,7 @@ def test_only_ended_jobs_are_forgotten_and_nothing_of_them_is_left(world):
     assert world.events(ForgetJobs(("u/one", "u/none")), JobsForgotten) == [
         JobsForgotten(("u/one",))
     ]
-    again = world.do(SubmitJobs("s1", (world.spec("three"),)))
+    again = world.do(SubmitJobs("s1", (world.spec("one"), world.spec("two", TPU))))
     assert again.events == (JobsSubmitted("s1", ("u/one", "u/two"), again=True),)
     world.do(ForgetJobs(("u/two",)))
     tables = world.ledger.tables
@@ -254,6 +330,25 @@ def test_what_could_never_run_is_refused_before_it_is_submitted(world):
     assert list(world.ledger.list_jobs()) == ["u/huge"]
 
 
+def test_what_could_run_once_is_judged_anew_when_hosts_have_changed(world):
+    big = SubmitJobs("later", (world.spec("big", ResourceConfig(cpu=64)),))
+    world.host("small", cpu=8)
+    world.host("large", cpu=64)
+    world.ledger.check_feasible(big)
+    world.start(world.spec("fills", ResourceConfig(cpu=60)))
+    world.ledger.check_feasible(big)  # how full they are does not matter
+    world.do(CordonWorker("large", CordonKind.DRAINING, "it goes"))
+    with pytest.raises(InfeasibleError, match="the largest host"):
+        world.ledger.check_feasible(big)
+    world.do(UncordonWorker("large"))
+    world.ledger.check_feasible(big)
+    world.do(WorkerLost("large", "b1", "silent"))
+    with pytest.raises(InfeasibleError, match="the largest host"):
+        world.ledger.check_feasible(big)
+    world.host("larger", cpu=128)
+    world.ledger.check_feasible(big)
+
+
 def test_jobs_are_listed_by_namespace(world):
     world.submit("a", world.spec("b", namespace="other"), "c")
     assert list(world.ledger.list_jobs(namespace="ns")) == ["u/a", "u/c"]
@@ -279,3 +374,23 @@ def test_a_request_becomes_a_spec():
     request.resources.cpu = -1
     with pytest.raises(InvalidRequestError):
         job_spec(request, job_id="u/t", user="u", namespace="ns", program=program)
+
+
+def test_an_exclusive_name_is_its_actors_from_the_submission_until_its_job_has_ended(world):
+    world.host("a")
+    named = [world.spec(n, actor=ActorRole(f"id-{n}", name="only")) for n in ("one", "two")]
+    with pytest.raises(InvalidRequestError, match="two actors of the name 'only'"):
+        world.do(SubmitJobs("both", tuple(named)))
+    world.start(named[0])
+    with pytest.raises(NameTakenError, match="'only' belongs to the actor of job u/one"):
+        world.do(SubmitJobs("second", (named[1],)))
+    assert world.ledger.job_of_name(named[0].namespace, "only") == "u/one"
+    world.submit(
+        replace(
+            named[1], namespace="elsewhere", job_id="u/other", actor=ActorRole("o", name="only")
+        )
+    )
+    world.stop("u/one")
+    world.tell("u/one", 0, STOPPED)
+    world.submit(named[1])
+    assert world.ledger.job_of_name(named[0].namespace, "only") == "u/two"

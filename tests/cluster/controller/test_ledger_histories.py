@@ -7,7 +7,7 @@ a ledger that is replayed from its journal is the same ledger.
 
 from dataclasses import dataclass, field, replace
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -18,20 +18,29 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from fray.cluster.controller import cordons
 from fray.cluster.controller.attempt import LIVE, AttemptState
 from fray.cluster.controller.codec import decode_tables, encode_command, encode_tables
 from fray.cluster.controller.commands import (
     ApplyPlan,
     Command,
     CordonWorker,
+    CreateReservation,
     EndActor,
+    ExpireReservations,
     ForgetJobs,
+    ForgetReservations,
+    ForgetUsers,
     GroupSpec,
     MarkWorker,
     ObservedAttempt,
     RegisterWorker,
+    ReleaseReservation,
+    RenewReservation,
     ReportAttempts,
     SessionEnded,
+    SetPolicy,
+    SetUser,
     StartActor,
     StopActor,
     StopJob,
@@ -44,13 +53,17 @@ from fray.cluster.controller.events import AttemptChanged, UnitRefused
 from fray.cluster.controller.invariants import violations
 from fray.cluster.controller.journal import Entry, Recovered, recover
 from fray.cluster.controller.records import CordonKind
+from fray.cluster.controller.rules.attempts import ENDED
+from fray.cluster.controller.scheduler import command_of
 from fray.cluster.controller.specs import ActorRole, GangScope, JobSpec, Program, WorkerSpec
 from fray.cluster.controller.state import Ledger
 from fray.cluster.devices import ResourceConfig
 from fray.cluster.resources import Resources
+from fray.cluster.scheduling.accounts import Budget
+from fray.cluster.scheduling.hosts import SliceMember
 from fray.cluster.scheduling.planner import plan
-from fray.cluster.scheduling.view import SliceMember
-from fray.errors import DeathKind, InvalidRequestError
+from fray.cluster.scheduling.policy import Policy
+from fray.errors import DeathKind, InvalidRequestError, ReservationNotFoundError
 
 GIB = 1 << 30
 SLICES = [f"{name}-{index}" for name in ("s", "t") for index in range(4)]
@@ -122,13 +135,14 @@ class Histories(RuleBasedStateMachine):
         self.jobs: list[str] = []
         self.plans: list[ApplyPlan] = []
         self.late: list[ReportAttempts] = []
+        self.reservations = 0
 
     def do(self, command: Command) -> bool:
         self.now += 0.5
         fresh = isinstance(command, ApplyPlan) and command.revision == self.ledger.revision
         try:
             applied = self.ledger.apply(command, self.now)
-        except InvalidRequestError:
+        except (InvalidRequestError, ReservationNotFoundError):
             return False
         if applied.changed:
             self.entries.append(Entry(applied.revision, self.now, encode_command(command)))
@@ -142,6 +156,7 @@ class Histories(RuleBasedStateMachine):
 
     @initialize()
     def hosts_come(self) -> None:
+        self.do(SetPolicy(Policy(hold_s=10.0, half_life_s=100.0)))
         for name in NAMES:
             self.host_comes(name)
 
@@ -167,7 +182,8 @@ class Histories(RuleBasedStateMachine):
                 kind = data.draw(st.sampled_from(CordonKind))
                 self.do(CordonWorker(name, kind, "because", evict=True))
             case 3:
-                self.do(CordonWorker(name, CordonKind.DRAINING, "because"))
+                until = data.draw(st.sampled_from([None, self.now + 5.0]))
+                self.do(CordonWorker(name, CordonKind.DRAINING, "because", until=until))
             case 4 if self.agents[name] is not None:
                 suspect = data.draw(st.booleans())
                 self.do(MarkWorker(name, self.agents[name].boot, suspect, "silent"))
@@ -175,11 +191,18 @@ class Histories(RuleBasedStateMachine):
                 self.do(UncordonWorker(name))
                 self.host_comes(name)
 
+    @rule()
+    def cordons_begin_and_end(self) -> None:
+        for command in cordons.due(self.ledger.tables.workers, self.now):
+            assert self.do(command)
+
     def host_comes(self, name: str) -> None:
         if self.agents[name] is None:
             self.boots += 1
             self.agents[name] = Agent(f"b{self.boots}")
-        self.do(RegisterWorker(host_spec(name), self.agents[name].boot))
+        known = self.ledger.tables.workers.get(name)
+        earlier = () if known is None else (known.boot_id,)
+        self.do(RegisterWorker(host_spec(name), self.agents[name].boot, earlier))
 
     def host_goes(self, name: str, told: bool, preempted: bool) -> None:
         """All of its processes are dead; the ledger hears of it now, or by its next life."""
@@ -246,6 +269,8 @@ class Histories(RuleBasedStateMachine):
                     process.state,
                     host_fault=host_fault and process.state is AttemptState.FAILED,
                     blocked=blocked,
+                    checkpoints=len(agent.outbox),
+                    ran_s=float(len(agent.outbox)) if process.state in ENDED else None,
                 )
                 for attempt_id, process in agent.processes.items()
             )
@@ -287,7 +312,10 @@ class Histories(RuleBasedStateMachine):
 
     # Users
 
-    def spec(self, kind: str, failures: int, parent: str | None, session: str) -> JobSpec:
+    def spec(
+        self, kind: str, failures: int, parent: str | None, session: str, rank: int = 1
+    ) -> JobSpec:
+        """A job; of its rank follow how important it is, whose, and whether it may be stopped."""
         resources = RESOURCES[kind]
         hosts = 4 if kind in ("slice", "slices", "multislice") else 1
         gang = GangScope.REPLICA if hosts > 1 else GangScope.TASK
@@ -295,11 +323,14 @@ class Histories(RuleBasedStateMachine):
             gang = GangScope.JOB
         job_id = f"u/{kind}-{len(self.jobs)}"
         self.jobs.append(job_id)
+        namespace, name = "ns" if rank % 2 else "other", f"name-{rank % 3}"
+        if self.ledger.job_of_name(namespace, name) is not None:
+            name = ""
         return JobSpec(
             job_id,
             kind,
-            "u",
-            "ns",
+            "v" if rank % 5 == 0 else "u",
+            namespace,
             Program(blob="d"),
             resources=resources,
             hosts_per_replica=hosts,
@@ -307,7 +338,10 @@ class Histories(RuleBasedStateMachine):
             max_retries_failure=failures,
             max_retries_preemption=failures + 1,
             parent=parent,
-            actor=ActorRole(f"actor-{job_id}", session) if session else None,
+            actor=ActorRole(f"actor-{job_id}", session, name=name) if session else None,
+            priority=[0, None, 200, 100][rank % 4],
+            evictable=rank % 3 != 0,
+            time_limit_s=40.0 if rank % 7 == 6 else None,
         )
 
     @rule(session=st.sampled_from(["d1", "d2"]), data=st.data())
@@ -341,24 +375,72 @@ class Histories(RuleBasedStateMachine):
         kind=st.sampled_from(sorted(RESOURCES)),
         failures=few,
         session=st.sampled_from(["", "", "d1", "d2"]),
+        rank=st.integers(0, 20),
         data=st.data(),
     )
-    def job_is_submitted(self, kind, failures, session, data) -> None:
+    def job_is_submitted(self, kind, failures, session, rank, data) -> None:
         parent = data.draw(st.sampled_from([None, None, None, *self.jobs[-2:]]))
         if parent not in self.ledger.tables.jobs:
             parent = None
-        spec = self.spec(kind, failures, parent, session)
+        spec = self.spec(kind, failures, parent, session, rank)
         self.do(SubmitJobs(f"s-{spec.job_id}", (spec,)))
 
     @rule(
         kinds=st.lists(st.sampled_from(sorted(RESOURCES)), min_size=1, max_size=3),
         failures=few,
         region=st.booleans(),
+        rank=st.integers(0, 20),
     )
-    def group_is_submitted(self, kinds, failures, region) -> None:
-        specs = tuple(self.spec(kind, failures, None, "") for kind in kinds)
+    def group_is_submitted(self, kinds, failures, region, rank) -> None:
+        specs = tuple(self.spec(kind, failures, None, "", rank) for kind in kinds)
         group = GroupSpec("g", same_region=region, same_zone=False)
         self.do(SubmitJobs(f"g-{specs[0].job_id}", specs, group))
+
+    @rule(
+        kind=st.sampled_from(["cpu", "half", "slice"]),
+        least=st.integers(1, 2),
+        more=st.integers(0, 2),
+        rank=st.sampled_from([0, 100, 205]),
+        ttl_s=st.sampled_from([5.0, 1000.0]),
+    )
+    def reservation_is_made(self, kind, least, more, rank, ttl_s) -> None:
+        resources = RESOURCES[kind]
+        self.reservations += 1
+        self.do(
+            CreateReservation(
+                f"r{self.reservations}",
+                "u",
+                "ns",
+                replace(resources, replicas=least),
+                replace(resources, replicas=least + more),
+                4 if kind == "slice" else 1,
+                rank,
+                True,
+                ttl_s,
+            )
+        )
+
+    @precondition(lambda self: self.reservations)
+    @rule(data=st.data())
+    def something_becomes_of_a_reservation(self, data: st.DataObject) -> None:
+        name = f"r{data.draw(st.integers(1, self.reservations))}"
+        match data.draw(st.integers(0, 3)):
+            case 0:
+                self.do(ReleaseReservation(name, "not wanted"))
+            case 1:
+                self.do(RenewReservation(name, 20.0))
+            case _:
+                self.now += 5.0
+                self.do(ExpireReservations())
+
+    @rule(
+        user=st.sampled_from(["u", "v"]),
+        cpus=st.sampled_from([1, 4, 8]),
+        weight=st.sampled_from([0.5, 1.0, 3.0]),
+    )
+    def user_is_set(self, user, cpus, weight) -> None:
+        quota = {"cpus": cpus, "chips": 16.0} if weight > 1 else {}
+        self.do(SetUser(user, weight, quota, Budget({"cpus": 50.0 * cpus}, 100.0)))
 
     @precondition(lambda self: self.ledger.tables.jobs)
     @rule(data=st.data(), grace_s=st.sampled_from([0.0, 30.0]))
@@ -373,6 +455,8 @@ class Histories(RuleBasedStateMachine):
             case 2:
                 ended = (k for k, job in jobs.items() if job.status.finished())
                 self.do(ForgetJobs(tuple(ended)))
+                self.do(ForgetReservations(tuple(self.ledger.tables.reservations)))
+                self.do(ForgetUsers(tuple(self.ledger.tables.users)))
             case _:
                 self.now += 10.0
 
@@ -381,7 +465,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def plan_is_made(self) -> None:
         view = self.ledger.view()
-        made = plan(view, self.now)
+        made = plan(view, self.now + 0.5)
         placed = {assignment.unit_id for assignment in made.assignments}
         for unit in view.units:
             told = all(made.reasons.get(job_id) for job_id in unit.job_ids())
@@ -390,7 +474,7 @@ class Histories(RuleBasedStateMachine):
         for task in self.ledger.tables.tasks.values():
             if task.live is None and not task.status.finished():
                 assert task.job_id in going or made.reasons.get(task.job_id), task
-        self.plans.append(ApplyPlan(made.revision, made.assignments))
+        self.plans.append(command_of(made))
 
     @precondition(lambda self: self.plans)
     @rule()
@@ -433,6 +517,9 @@ class Histories(RuleBasedStateMachine):
         again = self.replayed()
         assert again.tables == self.ledger.tables
         assert again.tables.indexes == self.ledger.tables.indexes
+        views = again.view(), self.ledger.view()
+        assert sorted(views[0].units, key=str) == sorted(views[1].units, key=str)
+        assert sorted(views[0].running, key=str) == sorted(views[1].running, key=str)
         assert plan(again.view(), self.now) == plan(self.ledger.view(), self.now)
         assert decode_tables(encode_tables(again.tables)) == again.tables
 
@@ -446,5 +533,6 @@ def test_random_histories_keep_the_invariants_and_replay_to_the_same_state():
             deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
+            phases=(Phase.explicit, Phase.generate),
         ),
     )

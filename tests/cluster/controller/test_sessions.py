@@ -7,6 +7,7 @@ import asyncio
 from fray.cluster.control import ClusterFacts
 from fray.cluster.controller.book import Book
 from fray.cluster.controller.journal import MemoryStore
+from fray.cluster.controller.security import Security
 from fray.cluster.controller.sessions import Sessions
 from fray.runtime.clock import SystemClock
 
@@ -39,7 +40,7 @@ class JumpingClock(SystemClock):
 async def test_a_controller_that_stood_still_does_not_take_its_drivers_for_gone():
     clock = JumpingClock()
     book = await Book.open(MemoryStore(), clock)
-    sessions = Sessions(book, clock, ClusterFacts("test", local=False))
+    sessions = Sessions(book, clock, ClusterFacts("test", local=False), Security(clock))
     running = asyncio.create_task(sessions.run())
     await sessions.renew("driver", 60.0)
     await clock.jump(1.0)

@@ -4,10 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from fray.cluster.controller.commands import EndActor, StartActor, StopActor
+from fray.cluster.controller.commands import (
+    EndActor,
+    StartActor,
+    StartTogether,
+    StopActor,
+    SubmitJobs,
+)
 from fray.cluster.controller.records import Hold
 from fray.cluster.controller.specs import ActorRole, JobSpec
-from fray.errors import DeathKind, InvalidRequestError
+from fray.cluster.devices import ResourceConfig
+from fray.errors import DeathKind, InfeasibleError, InvalidRequestError
 
 from .world import FAILED, RUNNING, STOPPED, SUCCEEDED, World
 
@@ -129,3 +136,84 @@ def test_its_supervisor_may_stop_it_in_order_while_their_job_ends(world: World):
     assert (world.states(boss), world.states(actor)) == (["stopping"], [RUNNING.value])
     world.tell(boss, 0, STOPPED)
     assert world.states(actor) == ["stopping"]
+
+
+# Gangs: started together --------------------------------------------------------------------------
+
+
+def together(world: World, *jobs: str, life: int = 0) -> StartTogether:
+    return StartTogether(f"g-{life}", "gang", tuple(StartActor(job, life) for job in jobs))
+
+
+@pytest.fixture
+def gang(world: World) -> list[str]:
+    """Three actors of one cpu each, held, on hosts that have room for two."""
+    for name in "hi":
+        world.host(name, cpu=1)
+    held = [replace(supervised(world, name, held=True), max_retries_failure=-1) for name in "abc"]
+    return [job for spec in held for job in world.submit(spec)]
+
+
+def test_what_is_held_waits_for_its_supervisor_from_the_first_time_on(world: World, gang):
+    made = world.schedule()
+    assert [world.states(job) for job in gang] == [["-"]] * 3
+    assert made.reasons[gang[0]][0].text == "waits for its supervisor to start it again"
+
+
+def test_a_gang_has_places_for_all_or_none(world: World, gang):
+    world.do(together(world, *gang))
+    world.schedule()
+    assert [world.states(job) for job in gang] == [["-"]] * 3
+    [plain] = world.start("plain")  # what the gang waits for is not kept from others
+    assert world.states(plain) == ["running"]
+    world.host("j", cpu=1)
+    world.schedule()
+    assert [world.states(job) for job in gang] == [["-"]] * 3
+    world.host("k", cpu=1)
+    world.schedule()
+    assert [world.states(job) for job in gang] == [["assigned"]] * 3
+
+
+def test_a_gang_starts_again_only_when_all_of_it_are_gone_and_then_together(world: World, gang):
+    world.host("j", cpu=1)
+    world.do(together(world, *gang))
+    world.schedule()
+    for job in gang:
+        world.run(job)
+    world.tell(gang[0], 0, FAILED)
+    world.do(StopActor(gang[1], "its gang is down", 5.0))
+    world.tell(gang[1], 0, STOPPED)
+    with pytest.raises(InvalidRequestError, match="attempt 1 of actor c cannot begin"):
+        world.do(together(world, *gang, life=1))
+    world.schedule()
+    assert [world.states(job) for job in gang] == [["-"], ["-"], ["running"]]
+    world.do(StopActor(gang[2], "its gang is down", 5.0))
+    world.tell(gang[2], 0, STOPPED)
+    assert world.do(together(world, *gang, life=1)).changed
+    assert not world.do(together(world, *gang, life=1)).changed
+    assert list(world.ledger.tables.groups) == ["g-1"]  # the group of its last life is gone
+    world.schedule()
+    assert [world.attempt(job).number for job in gang] == [1, 1, 1]
+
+
+def test_a_gang_of_which_one_is_stopped_before_it_has_places_does_not_start(world: World, gang):
+    world.do(together(world, *gang))
+    world.do(StopActor(gang[1], "its gang is down", 0.0))
+    for name in "jkl":
+        world.host(name, cpu=1)
+    world.schedule()
+    assert [world.states(job) for job in gang] == [["-"]] * 3
+    world.do(EndActor(gang[2], DeathKind.STOPPED, "it was removed"))
+    starts = (StartActor(gang[0], 0), StartActor(gang[1], 1))  # one has had a life, of no length
+    world.do(replace(together(world, *gang[:2]), group_id="g-again", starts=starts))
+    world.schedule()
+    assert [world.states(job) for job in gang[:2]] == [["assigned"]] * 2
+    assert [world.attempt(job).number for job in gang[:2]] == [0, 1]
+
+
+def test_an_actor_that_is_held_is_refused_if_no_host_could_ever_run_it(world: World):
+    world.host("h", cpu=1)
+    role = ActorRole("actor-big", supervised=True, held=True)
+    spec = world.spec("big", ResourceConfig.with_cpu(cpu=64), actor=role)
+    with pytest.raises(InfeasibleError):
+        world.ledger.check_feasible(SubmitJobs("s", (spec,)))

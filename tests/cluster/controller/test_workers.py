@@ -25,7 +25,7 @@ from fray.cluster.controller.events import (
 from fray.cluster.controller.records import CordonKind, Health
 from fray.cluster.devices import ResourceConfig
 from fray.cluster.resources import Resources
-from fray.cluster.scheduling.view import SliceMember
+from fray.cluster.scheduling.hosts import SliceMember
 from fray.errors import DeathKind, InvalidRequestError
 
 from .world import ASSIGNED, FAILED, RUNNING, STOPPED, SUCCEEDED, World
@@ -66,6 +66,22 @@ def test_a_host_that_was_started_anew_has_lost_its_tasks(world):
     assert world.free()
     world.schedule()
     assert world.attempt(job).boot_id == "b2"
+
+
+def test_another_host_of_the_same_name_does_not_take_the_place_of_one_that_may_run_tasks(world):
+    world.host("a")
+    (job,) = world.start("job")
+    another = replace(record(world, "a").spec, address="elsewhere:7000")
+    for suspect in (False, True):
+        world.do(MarkWorker("a", "b1", suspect, "silent"))
+        with pytest.raises(InvalidRequestError, match="host a is already here, at a:7000; give"):
+            world.do(RegisterWorker(another, "b2", ("b0",)))
+    assert world.states(job) == ["running"]
+    world.do(WorkerLost("a", "b1", "silent for 90 s"))
+    world.do(RegisterWorker(another, "b2", ("b0",)))  # the name is free
+    assert record(world, "a").spec.address == "elsewhere:7000"
+    with pytest.raises(InvalidRequestError, match="host a is already here, at elsewhere:7000"):
+        world.do(RegisterWorker(another, "b3", ("b1",)))  # the one that was given up comes back
 
 
 def test_what_a_host_has_changes_only_with_a_new_life(world):
@@ -286,7 +302,7 @@ def test_a_drained_host_finishes_what_it_has(world):
     assert world.states(job) == ["running"]
     world.submit("more")
     assert "is draining: maintenance" in str(world.schedule().reasons["u/more"][0])
-    with pytest.raises(InvalidRequestError, match=r"still has u/job/0#0 and 0 other attempts"):
+    with pytest.raises(InvalidRequestError, match=r"still has u/job/0#0; drain"):
         world.do(RemoveWorker("a"))
     world.tell(job, 0, SUCCEEDED)
     assert world.events(RemoveWorker("a"), WorkerRemoved) == [WorkerRemoved("a")]

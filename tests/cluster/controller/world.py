@@ -4,12 +4,12 @@ After every command the invariants are checked, so each scenario is a test of th
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 from fray.cluster.accelerators import tpu_topology
 from fray.cluster.controller.attempt import Attempt, AttemptState
 from fray.cluster.controller.codec import decode_command, encode_command
 from fray.cluster.controller.commands import (
-    ApplyPlan,
     Command,
     GroupSpec,
     ObservedAttempt,
@@ -21,13 +21,14 @@ from fray.cluster.controller.commands import (
 from fray.cluster.controller.events import Event
 from fray.cluster.controller.invariants import violations
 from fray.cluster.controller.journal import Entry
+from fray.cluster.controller.scheduler import command_of
 from fray.cluster.controller.specs import GangScope, JobSpec, Program, WorkerSpec
 from fray.cluster.controller.state import Applied, Ledger
 from fray.cluster.devices import ResourceConfig, TpuConfig
 from fray.cluster.resources import Resources
+from fray.cluster.scheduling.hosts import SliceMember
 from fray.cluster.scheduling.plan import Plan
 from fray.cluster.scheduling.planner import plan
-from fray.cluster.scheduling.view import SliceMember
 from fray.cluster.types import JobInfo
 
 GIB = 1 << 30
@@ -49,7 +50,17 @@ class World:
         if applied.changed:
             self.entries.append(Entry(applied.revision, self.now, encode_command(command)))
         assert violations(self.ledger.tables) == []
+        self.check_view()
         return applied
+
+    def check_view(self) -> None:
+        """What is remembered of the last view is what is found anew."""
+        old, new = self.ledger.view(), Ledger(self.ledger.tables).view()
+        for each in fields(old):
+            had, has = getattr(old, each.name), getattr(new, each.name)
+            if each.name in ("units", "running"):  # in no particular order
+                had, has = ({unit.unit_id: unit for unit in units} for units in (had, has))
+            assert had == has, each.name
 
     def events(self, command: Command, kind: type[Event]) -> list:
         return [event for event in self.do(command).events if isinstance(event, kind)]
@@ -57,10 +68,11 @@ class World:
     # Hosts
 
     def host(self, name: str, cpu: float = 8, gpus=None, tpus=None, boot: str = "b1", **values):
+        earlier = [worker.boot_id for worker in self.ledger.tables.workers.values()]
         gpus = {variant: count * 1000 for variant, count in (gpus or {}).items()}
         capacity = Resources(round(cpu * 1000), 64 * GIB, 512 * GIB, gpus, tpus or {})
         spec = WorkerSpec(name, f"{name}:7000", capacity, **values)
-        return self.do(RegisterWorker(spec, boot))
+        return self.do(RegisterWorker(spec, boot, tuple(earlier)))
 
     def slice(self, name: str, tpu_type: str = "v5litepod-16", **values) -> list[str]:
         topology = tpu_topology(tpu_type)
@@ -102,7 +114,7 @@ class World:
 
     def schedule(self) -> Plan:
         made = plan(self.ledger.view(), self.now + 1.0)
-        self.do(ApplyPlan(made.revision, made.assignments))
+        self.do(command_of(made))
         return made
 
     # Agents

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from fray.cluster.constraints import parse_constraint
 from fray.cluster.resources import Resources
 from fray.cluster.scheduling.admission import check_feasible
-from fray.cluster.scheduling.view import Domain, Holding
+from fray.cluster.scheduling.hosts import Domain, Holding
 from fray.errors import InfeasibleError
 
 
@@ -30,7 +31,7 @@ def test_the_largest_host_is_named_with_what_it_has(build):
     ("values", "text"),
     [
         ({"gpus": {"H100": 8}}, "needs 8 H100 gpus; the largest host (g) has 2"),
-        ({"gpus": {"B200": 1}}, "needs 1 B200 gpus; no host has any"),
+        ({"gpus": {"B200": 1}}, "needs 1 B200 gpu; no host has any"),
         ({"gpus": {"auto": 4}}, "needs 4 gpus; the largest host (g) has 2"),
         ({"tpu": "v6e-8"}, "needs 8 v6e chips; the largest host (t) has 4"),
         ({"tpu": "v5p-8"}, "needs 4 v5p chips; no host has any"),
@@ -68,6 +69,25 @@ def test_what_no_single_host_has_together_is_told_whole(build):
     assert text.endswith("no single host has all of 16 cpus, 1GiB memory, 1GiB disk, 4 H100 gpus")
 
 
+def test_hosts_of_the_wrong_kind_are_told_as_the_planner_tells_them(build):
+    hosts = [build.host("a", labels={"disk": "ssd"}), build.host("b", labels={"disk": "ssd"})]
+    text = refused(hosts, build.unit(build.shape(constraints=(parse_constraint("disk=hdd"),))))
+    assert text.endswith("a and 1 other: its disk is ssd, which disk=hdd does not accept")
+    text = refused(hosts, build.unit(build.shape(zones=("nowhere",))))
+    assert text.endswith("a and 1 other: is in zone (none), not nowhere")
+
+
+def test_only_hosts_that_a_job_accepts_are_compared(build):
+    hosts = [build.host("a", cpu=64), build.host("b", cpu=4, labels={"rack": "r1"})]
+    rack = (parse_constraint("rack=r1"),)
+    assert refused(hosts, build.unit(build.shape(16, constraints=rack))).endswith(
+        "needs 16 cpus; the largest host that it accepts (b) has 4"
+    )
+    assert refused(hosts, build.unit(build.shape(gpus={"H100": 1}, constraints=rack))).endswith(
+        "needs 1 H100 gpu; no host that it accepts has any"
+    )
+
+
 def test_regions_and_preemption_are_told(build):
     hosts = [build.host("a", region="us", preemptible=True)]
     text = refused(hosts, build.unit(build.shape(regions=("eu",))))
@@ -102,3 +122,12 @@ def test_nothing_is_refused_where_hosts_may_still_come_or_do_not_count(build):
     accepted([replace(build.host("a"), leaving=True)], huge)
     accepted([build.host("a")], huge, elastic=True)
     accepted([build.host("a"), build.host("laptop", oversubscribe=True)], huge)
+
+
+def test_what_has_passed_is_not_looked_at_again(build):
+    hosts, passed = [build.host("host-a", cpu=8)], {}
+    accepted(hosts, build.unit(build.shape(4)), passed=passed)
+    accepted([build.host("host-b", cpu=1)], build.unit(build.shape(4)), passed=passed)
+    with pytest.raises(InfeasibleError):
+        accepted(hosts, build.unit(build.shape(64)), passed=passed)
+    assert len(passed) == 1

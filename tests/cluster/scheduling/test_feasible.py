@@ -6,8 +6,11 @@ import pytest
 
 from fray.cluster.resources import Resources
 from fray.cluster.scheduling.feasible import Refusal, check, fit, occupy, slot_refusal
+from fray.cluster.scheduling.hosts import Domain, Holding, Place, SliceMember
 from fray.cluster.scheduling.inventory import Allocation
-from fray.cluster.scheduling.view import Domain, Holding, Place, SliceMember, TaskKey
+from fray.cluster.scheduling.view import (
+    TaskKey,
+)
 
 
 def refusal(answer) -> str:
@@ -67,7 +70,7 @@ def test_a_small_tpu_job_may_share_a_machine_but_never_breaks_a_slice(build):
     machine = occupy(machine, "u/a", shape, first)
     assert fit(machine, shape).devices == (4, 5, 6, 7)
     part = build.slice("s")[0]
-    assert refusal(fit(part, shape)) == "is one of the 4 hosts of v5litepod-16 slice s"
+    assert refusal(fit(part, shape)) == "is one of the 4 hosts of a v5litepod-16 slice"
 
 
 def test_oversubscribed_hosts_count_nothing_and_have_every_accelerator(build):

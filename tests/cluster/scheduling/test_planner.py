@@ -7,9 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fray.cluster.scheduling.feasible import Refusal, check, occupy
+from fray.cluster.scheduling.hosts import Domain, Holding, Place
 from fray.cluster.scheduling.plan import Assignment, Plan
-from fray.cluster.scheduling.planner import REASONS_MAX, plan
-from fray.cluster.scheduling.view import Domain, Holding, Place, TaskKey
+from fray.cluster.scheduling.planner import plan
+from fray.cluster.scheduling.reasons import REASONS_MAX
+from fray.cluster.scheduling.view import (
+    TaskKey,
+)
 
 from .view_builder import Builder
 
@@ -105,7 +109,7 @@ def test_a_group_whose_sum_fits_but_not_its_parts_is_told_the_part(build):
     result = plan(build.view(hosts, [group(build, 2, 3.5, Domain.ZONE)]), 0.0)
     assert len(places(result)) == 2
     result = plan(build.view(hosts, [group(build, 1, 5)]), 0.0)
-    assert said(result, "u/0") == ["region eu: a: needs 5 cpus, has 4 of 4 left"]
+    assert said(result, "u/0") == ["region eu: a and 1 other: needs 5 cpus, has 4 of 4 left"]
 
 
 def test_a_unit_that_fails_half_way_leaves_no_trace(build):
@@ -154,13 +158,16 @@ def test_slots_hold_jobs_back_and_say_so(build):
     host = build.host("a", oversubscribe=True, slots=1, holdings={"u/x": Holding(1)})
     unit = build.unit(build.shape())
     result = plan(build.view([host], [unit]), 0.0)
-    assert said(result, "u/j") == ["a: runs 1 jobs, which is all that its 1 slots admit"]
+    assert said(result, "u/j") == ["a: runs 1 job, which is all that its 1 slot admits"]
     freed = replace(host, holdings={"u/x": Holding(1, 1)})
     assert plan(build.view([freed], [unit]), 0.0).assignments
 
 
 def test_a_long_list_of_candidates_is_cut_and_counted(build):
     hosts = [build.host(f"h{i:03}", cpu=1) for i in range(100)]
+    result = plan(build.view(hosts, [build.unit(build.shape(2))]), 0.0)
+    assert said(result, "u/j") == ["h000 and 99 others: needs 2 cpus, has 1 of 1 left"]
+    hosts = [build.host(f"h{i:03}", cpu=1 + i / 1000) for i in range(100)]
     result = plan(build.view(hosts, [build.unit(build.shape(2))]), 0.0)
     assert len(said(result, "u/j")) == REASONS_MAX + 1
     assert said(result, "u/j")[-1] == f"and {100 - REASONS_MAX} other candidates"

@@ -1,15 +1,19 @@
 """Makes views with as few words as possible."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from fray.cluster.accelerators import tpu_topology
 from fray.cluster.resources import Resources
+from fray.cluster.scheduling.feasible import Refusal, fit
+from fray.cluster.scheduling.hosts import Host, SliceMember
+from fray.cluster.scheduling.inventory import charge
 from fray.cluster.scheduling.view import (
     Block,
     ClusterView,
-    Host,
+    Part,
+    Running,
     Shape,
-    SliceMember,
     TaskKey,
     Unit,
     Waiting,
@@ -63,5 +67,41 @@ class Builder:
         key = made[0].tasks[0].key
         return Unit(**{"unit_id": f"task:{key}", "blocks": tuple(made), **values})
 
-    def view(self, hosts: Iterable[Host], units: Iterable[Unit]) -> ClusterView:
-        return ClusterView(1, {host.worker_id: host for host in hosts}, tuple(units))
+    def running(self, job: str, *on: tuple[Host, Shape], **values) -> Running:
+        """Something that runs; the hosts are to be given with it already on them."""
+        parts = []
+        for index, (host, shape) in enumerate(on):
+            answer = fit(host, shape)
+            assert not isinstance(answer, Refusal), answer
+            parts.append(Part(f"{job}/{index}#0", host.worker_id, answer))
+        return Running(
+            **{
+                "unit_id": f"task:{job}/0" if len(on) == 1 else f"gang:{job}/r0",
+                "job_id": job,
+                "user": job.partition("/")[0],
+                "priority": 0,
+                "evictable": True,
+                "reservation": "",
+                "parts": tuple(parts),
+                "saved_at": 0.0,
+                **values,
+            }
+        )
+
+    def view(
+        self,
+        hosts: Iterable[Host],
+        units: Iterable[Unit],
+        running: Iterable[Running] = (),
+        **values,
+    ) -> ClusterView:
+        """A view; what runs is put on its hosts."""
+        there = {host.worker_id: host for host in hosts}
+        running = tuple(running)
+        for each in running:
+            for part in each.parts:
+                host = there[part.worker_id]
+                devices = charge(host.devices, host.capacity, part.allocation, 1)
+                used = host.used + part.allocation.resources
+                there[part.worker_id] = replace(host, used=used, devices=devices)
+        return ClusterView(1, there, tuple(units), running=running, **values)

@@ -7,11 +7,13 @@ import os
 import shlex
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from fray.cluster.worker.launcher import LaunchSpec
+from fray.cluster.worker.shim.cgroups import Group
 from fray.cluster.worker.shim.records import write_lease
 from fray.cluster.worker.subprocesses import SubprocessLauncher
 from fray.ids import AttemptId
@@ -19,7 +21,6 @@ from fray.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from fray.cluster.worker.launcher import Running
 
@@ -40,6 +41,16 @@ def marked_processes(mark: str) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def container(parent: Group, limit_bytes: int) -> Group:
+    """A group for an agent and all that it starts, as a container is one; the caller removes it."""
+    made = Group(f"{parent.path}/fray-test-{os.getpid()}", parent.version)
+    made.create(limit_bytes)
+    whole = Path(made.path, "memory.oom.group")  # of an attempt, all is killed: not of this one
+    if whole.exists():
+        whole.write_text("0")
+    return made
 
 
 class SubprocessHarness:

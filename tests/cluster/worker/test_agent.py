@@ -80,6 +80,7 @@ class Puppets(Launcher):
         self.gate = asyncio.Event()
         self.gate.set()
         self.failures: list[OSError] = []
+        self.end_at_once = False
 
     async def launch(self, spec: LaunchSpec) -> Running:
         await self.gate.wait()
@@ -87,6 +88,8 @@ class Puppets(Launcher):
             raise self.failures.pop()
         puppet = Puppet(spec.attempt_id)
         self.launched.append(puppet)
+        if self.end_at_once:
+            puppet.end()
         return puppet
 
     async def adopt(self) -> list[Running]:
@@ -278,3 +281,26 @@ async def test_an_end_that_cannot_be_reported_fails_its_attempt_and_no_other(wor
     assert "cannot be reported" in world.controller.book.ledger.job(odd).error_message
     other_puppet.end()
     await until(lambda: world.status(other) is JobStatus.SUCCEEDED)
+
+
+async def test_a_job_that_is_over_before_it_was_told_to_run_has_begun(world: World) -> None:
+    world.launcher.end_at_once = True
+    job_id = await world.submit("fast")
+    await until(lambda: world.status(job_id) is JobStatus.SUCCEEDED)
+    job = world.controller.book.ledger.job(job_id)
+    assert job.started_at is not None
+    assert job.ended_at is not None
+    assert job.submitted_at <= job.started_at <= job.ended_at
+
+
+async def test_nothing_is_started_that_could_not_see_the_lease(world: World) -> None:
+    lease = world.home / "lease"
+    lease.unlink()
+    lease.mkdir()
+    world.agent._lease.renew(world.process.clock.monotonic() + 1.0)
+    job_id = await world.submit("a")
+    task = world.controller.book.ledger.tasks
+    await until(lambda: bool(task(job_id)[0].history))
+    assert "the host's lease cannot be written: Is a directory" in (task(job_id)[0].error or "")
+    assert task(job_id)[0].failures == 0  # it is the host's fault
+    assert not world.launcher.launched

@@ -10,6 +10,7 @@ from fray.cluster.worker.exits import (
     Ending,
     death_cause,
     exit_status,
+    raised,
     rebooted,
     signal_name,
     unsupervised,
@@ -122,3 +123,10 @@ def test_an_exit_status_is_what_the_interpreter_itself_makes_of_the_code() -> No
     for code in (None, 0, 3, 255, 256, -1, 1 << 31, (1 << 32) + 3, 1 << 70, -(1 << 70), True):
         ended = subprocess.run([sys.executable, "-ISc", f"raise SystemExit({code})"], check=False)
         assert exit_status(code) == ended.returncode, code
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_exit_with_an_empty_message_gives_no_empty_reason(text: str) -> None:
+    cause = raised(SystemExit(text))
+    assert cause is not None
+    assert cause.message == "exited with code 1 (sys.exit was given an empty message)"

@@ -48,3 +48,27 @@ async def test_a_fence_is_up_when_the_lease_has_run_out_and_not_before(
     assert fence()
     lease.renew()
     assert not fence()
+
+
+def test_a_lease_that_cannot_be_written_is_told_once_and_tried_again(
+    sim: Simulation, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "lease"
+    lease, seen_by_tasks = HostLease(path, sim.clock), LeaseFence(path, 60.0, sim.clock)
+    path.mkdir()  # nobody can write it, root neither
+    for _ in range(3):
+        lease.renew()
+    assert caplog.text.count("the lease of this host cannot be written") == 1
+    with pytest.raises(OSError, match="the host's lease cannot be written: Is a directory"):
+        lease.check()  # so nothing is started
+    path.rmdir()
+    lease.renew()
+    lease.check()
+    assert not seen_by_tasks()
+    assert "is written again" in caplog.text
+
+
+def test_a_lease_whose_folder_is_gone_is_no_lease(sim: Simulation, tmp_path: Path):
+    lease = HostLease(tmp_path / "gone" / "lease", sim.clock)
+    with pytest.raises(FileNotFoundError):
+        lease.renew()

@@ -26,7 +26,7 @@ from fray.cluster.worker.shim.system import LogTrimmer
 from fray.errors import DeathKind
 
 from .launcher_conformance import ENDLESS, Program
-from .subprocess_harness import SubprocessHarness
+from .subprocess_harness import SubprocessHarness, container
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -309,6 +309,27 @@ class TestWhatTheTaskFinds:
             assert "hunter2" not in path.read_text()
         await launcher.close(kill=True)
 
+    @pytest.mark.parametrize("how", ["stopped", "its supervisor was killed", "no such program"])
+    async def test_variables_are_gone_before_the_end_is_told(
+        self, harness: SubprocessHarness, how: str
+    ):
+        launcher = harness.launcher()
+        spec = dataclasses.replace(harness.spec("a", ENDLESS), env={"TOKEN": "hunter2-hunter2"})
+        if how == "no such program":
+            with pytest.raises(FileNotFoundError):
+                await launcher.launch(dataclasses.replace(spec, argv=("/no/such/program",)))
+        else:
+            running = await launch(harness, launcher, spec)
+            assert b"hunter2" in (spec.run_dir / records.ENVIRON).read_bytes()
+            if how == "stopped":
+                await running.stop(0)
+            else:
+                supervisor_of(spec).kill()
+                await running.wait()
+        kept = [path.name for path in spec.run_dir.iterdir() if path.is_file()]
+        assert records.ENVIRON not in kept
+        await launcher.close(kill=True)
+
     async def test_files_of_an_attempt_are_private(self, harness: SubprocessHarness):
         launcher = harness.launcher()
         spec = harness.spec("a", Program(exit_code=0))
@@ -539,12 +560,11 @@ class TestMemory:
     ):
         parent = cgroups.usable_parent()
         assert parent is not None
-        container = cgroups.Group(f"{parent.path}/fray-test-{os.getpid()}", parent.version)
-        container.create(128 << 20)
+        group = container(parent, 128 << 20)
         try:
             code = "b = bytearray(400 << 20); print('not killed')"
             task = (sys.executable, "-I", "-S", "-c", code)
-            with agent(harness, 1, *task, group=container) as process:
+            with agent(harness, 1, *task, group=group) as process:
                 read_pid(process)
                 spec = harness.spec("a0", ENDLESS)
                 await harness.until(lambda: (spec.run_dir / records.EXIT).exists())
@@ -556,7 +576,7 @@ class TestMemory:
             assert "very likely out of memory" in str(end.cause)
             await launcher.close(kill=True)
         finally:
-            await harness.until(container.remove)
+            await harness.until(group.remove)
 
     async def test_kill_minus_nine_under_a_limit_is_no_memory_problem(
         self, harness: SubprocessHarness, launcher: SubprocessLauncher

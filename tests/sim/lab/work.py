@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import random
 from typing import TYPE_CHECKING, Any
 
 from fray.cluster.types import Entrypoint, JobRequest
 from fray.errors import FrayError
 from tests.sim.lab.actors import Wide, Worker, errand
+from tests.sim.lab.diary import Diary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from fray.cluster.client import AsyncFrayCluster
     from fray.ids import JobId
@@ -29,17 +31,17 @@ class User:
     Args:
         seed: Decides what it does.
         cluster: Its connection.
-        pool: Whether there is a pool to call.
+        names: Whom it calls.
     """
 
-    def __init__(self, seed: str, cluster: AsyncFrayCluster, *, pool: bool) -> None:
+    def __init__(self, seed: str, cluster: AsyncFrayCluster, names: Sequence[str]) -> None:
         self.dice = random.Random(seed)
         self.cluster = cluster
         self.over = asyncio.Event()
         self.own: list[Any] = []
         self.made: list[Any] = []
         self.jobs: list[JobId] = []
-        self._names = [*NAMES, *(["pool"] if pool else [])]
+        self._names = names
         self._handles: dict[str, Any] = {}
 
     async def work(self) -> None:
@@ -70,7 +72,10 @@ class User:
         """Some handle: its own, one from before, or one that is looked up anew."""
         if self.own and self.dice.random() < 0.3:
             return self.dice.choice(self.own)
-        name = self.dice.choice(self._names)
+        supervised = Diary.current.handles
+        if supervised and self.dice.random() < 0.2:  # one that its supervisor gave away
+            return pickle.loads(self.dice.choice(list(supervised.values())))
+        name = self.dice.choice([*self._names, *Diary.current.names])
         if name not in self._handles or self.dice.random() < 0.1:
             self._handles[name] = await self.cluster.resolver.lookup_async(name)
         return self._handles[name]
@@ -150,21 +155,23 @@ class User:
     async def launch_a_job(self, _: Any) -> None:
         if len(self.jobs) >= 2:
             return
-        entrypoint = Entrypoint.from_callable(errand, args=(self.dice.choice(NAMES), 3))
+        entrypoint = Entrypoint.from_callable(errand, args=(self.dice.choice(self._names), 3))
         request = JobRequest(name="errand", entrypoint=entrypoint, max_retries_failure=1)
         self.jobs.append(await self.cluster.launch(request))
 
 
-def driver(seed: str, *, pool: bool) -> Callable[[AsyncFrayCluster], Coroutine[Any, Any, None]]:
+def driver(
+    seed: str, names: Sequence[str]
+) -> Callable[[AsyncFrayCluster], Coroutine[Any, Any, None]]:
     """The program of a driver process in which a user works until it is crashed, or its time is up.
 
     Args:
         seed: Decides what the user does.
-        pool: Whether there is a pool to call.
+        names: Whom they call.
     """
 
     async def main(cluster: AsyncFrayCluster) -> None:
-        user = User(seed, cluster, pool=pool)
+        user = User(seed, cluster, names)
         asyncio.get_running_loop().call_later(user.dice.uniform(30, 150), user.over.set)
         await user.work()
 

@@ -1,11 +1,11 @@
-"""Calls that outlast a restart of the coordinator."""
+"""Calls that outlast a restart of their actor."""
 
 import pytest
 
 pytest.importorskip("numpy", reason="the reinforcement learning example needs NumPy")
 
-from examples.rl import coordinator
-from examples.rl.coordinator import Patient
+from examples.rl import patience
+from examples.rl.patience import Patient
 
 
 class GoneError(Exception):
@@ -29,7 +29,7 @@ class Flaky:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    monkeypatch.setattr(coordinator, "RETRY_PAUSE_S", 0.0)
+    monkeypatch.setattr(patience, "RETRY_PAUSE_S", 0.0)
 
 
 def test_a_call_is_made_again_until_somebody_answers():

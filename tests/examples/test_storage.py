@@ -3,7 +3,7 @@
 import fsspec
 import pytest
 
-from examples.rl.storage import UNFINISHED, Folder
+from examples.storage import UNFINISHED, Folder
 
 
 class WriterDiedError(Exception):

@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fray.testing import Fault, SimCluster, SimHost
+    from fray.testing import Fault, SimCluster, SimHost, SimProcess
 
 FAULT_S_MAX = 150.0
 """No fault lasts longer. Hosts are given up after 90 s of silence, connections after some 150 s."""
+
+
+class Deed(NamedTuple):
+    """Something that was made to fail: when, what, and the host that was drawn for it."""
+
+    at: float
+    kind: str
+    host: str
 
 
 class Weather:
@@ -25,6 +33,7 @@ class Weather:
 
     Attributes:
         faults: How often what was done.
+        deeds: What was done when, and to which host.
         drivers: Names of driver processes that may be crashed.
     """
 
@@ -33,17 +42,13 @@ class Weather:
         self.sim = cluster.sim
         self.dice = random.Random(seed)
         self.faults: Counter[str] = Counter()
+        self.deeds: list[Deed] = []
         self.drivers: list[str] = []
         self._lasting: list[Fault] = []
 
-    async def rage(self, count: int, within_s: float) -> None:
-        """Does some harm, and then lets all be well.
-
-        Args:
-            count: How many faults.
-            within_s: In how much time.
-        """
-        kinds: list[Callable[[SimHost], bool]] = [
+    def kinds(self) -> list[Callable[[SimHost], bool]]:
+        """What may happen to a host; each says whether it did. Who is there twice is likelier."""
+        return [
             self.kill_a_task,
             self.freeze_a_task,
             self.crash_a_host,
@@ -62,11 +67,22 @@ class Weather:
             self.crash_a_driver,
             self.set_a_clock,
         ]
+
+    async def rage(self, count: int, within_s: float) -> None:
+        """Does some harm, and then lets all be well.
+
+        Args:
+            count: How many faults.
+            within_s: In how much time.
+        """
+        kinds = self.kinds()
         for _ in range(count):
             await asyncio.sleep(self.dice.uniform(0, 2 * within_s / count))
             kind = self.dice.choice(kinds)
-            if kind(self.dice.choice(self.cluster.hosts)):
+            host = self.dice.choice(self.cluster.hosts)
+            if kind(host):
                 self.faults[kind.__name__] += 1
+                self.deeds.append(Deed(self.cluster.now, kind.__name__, host.name))
                 self.sim.note(f"weather: {kind.__name__}")
 
     def clear_up(self) -> None:
@@ -150,16 +166,17 @@ class Weather:
         return True
 
     def crash_an_agent(self, host: SimHost) -> bool:
-        def again(boots: int) -> None:
-            if host.up and host.boots == boots and not self._agent(host):
-                self.cluster.restart(agent)
-
         if not self._agent(host):
             return False
         agent = self.cluster.agent_of(host)
         self.cluster.crash(agent)
-        self._later(again, host.boots)
+        self._later(self._agent_again, agent, host.boots)
         return True
+
+    def _agent_again(self, agent: SimProcess, boots: int) -> None:
+        host = agent.host
+        if host.up and host.boots == boots and not self._agent(host):
+            self.cluster.restart(agent)
 
     def freeze_an_agent(self, host: SimHost) -> bool:
         return bool(self._agent(host)) and self._freeze(self._agent(host))

@@ -18,20 +18,27 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check bench clean
+.PHONY: help demo test test-ray backends soak check bench bench-scheduler bench-data clean
 .DELETE_ON_ERROR:
 
 help:  ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.has-examples  ## reinforcement learning on a local cluster, in a minute
 	@$(BIN)/python -m examples.rl $(ARGS)
 
-test: $(VENV)/.has-test,examples  ## all tests: unit, simulation, integration
+test: $(VENV)/.has-test,examples,ray  ## all tests: unit, simulation, integration
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
-soak: $(VENV)/.has-test,examples  ## ten thousand random worlds; an hour at most
-	@$(BIN)/python -m tests.sim.lab $(ARGS)
+test-ray: $(VENV)/.has-test,examples,ray  ## those alone that run on a real Ray, which they start
+	@$(BIN)/python -m pytest -m ray $(ARGS)
+
+backends: $(VENV)/.has-test,examples,ray  ## what each cluster and job context does, into docs/backends.md
+	@$(BIN)/python -m pytest tests/cluster/test_cluster_conformance.py tests/job/test_conformance.py \
+		--backends docs/backends.md $(ARGS)
+
+soak: $(VENV)/.has-test,examples  ## ten thousand random worlds of each kind
+	@$(BIN)/python -m tests.sim.soak $(ARGS)
 
 CHECKS := "ruff check ." "ruff format --check ." pyright lint-imports
 
@@ -41,10 +48,20 @@ check: $(VENV)/.has-test,examples  ## style, types, layers
 	done; \
 	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
-bench: $(BIN)/uv  ## fray beside ray and xoscar, into benchmarks/RESULTS.md
+bench: $(VENV)/.has-test,examples  ## fray beside ray, xoscar and dask, into benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks calls --json .bench/calls.json $(ARGS)
 	@$(BIN)/python -m benchmarks startup --json .bench/startup.json $(ARGS)
-	@$(BIN)/python -m benchmarks table .bench/calls.json .bench/startup.json > benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks tasks --json .bench/tasks.json $(ARGS)
+	@$(BIN)/python -m benchmarks table .bench/calls.json .bench/startup.json .bench/tasks.json \
+		> benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks.start >> benchmarks/RESULTS.md
+
+bench-scheduler: $(VENV)/.has-test,examples  ## how far the controller goes, into benchmarks/SCHEDULER.md
+	@$(BIN)/python -m benchmarks.scheduler --json .bench/scheduler.json \
+		--markdown benchmarks/SCHEDULER.md --picture docs/images/scheduler.png $(ARGS)
+
+bench-data: $(VENV)/.has-test,examples  ## zephyr beside Ray Data, Dask and multiprocessing, into benchmarks/DATA.md
+	@$(BIN)/python -m benchmarks.data --json .bench/data.json --markdown benchmarks/DATA.md $(ARGS)
 
 clean:  ## remove what these targets made
 	rm -rf $(VENV) .bench build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

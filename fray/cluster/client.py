@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,6 +103,7 @@ class AsyncFrayCluster(AsyncCluster):
         owns_process: Whether closing the connection closes the process.
         session_ttl_s: How long a driver's actors outlive its last sign of life, in seconds, > 0.
         credentials: The process's; None where they never change.
+        imports: Tells where this process's modules come from, as `import_hints` does.
 
     Attributes:
         environment: What actors find around them, and jobs that say nothing of it; None for what
@@ -121,8 +122,10 @@ class AsyncFrayCluster(AsyncCluster):
         owns_process: bool = True,
         session_ttl_s: float = SESSION_TTL_S,
         credentials: Credentials | None = None,
+        imports: Callable[[], dict[str, str]] = import_hints,
     ) -> None:
         self.identity = identity
+        self._imports = imports
         self.isolate = isolate or isolated_env
         self._isolated_env = isolated_env
         self.local = False
@@ -339,10 +342,10 @@ class AsyncFrayCluster(AsyncCluster):
         namespace = me.namespace
         if group is not None and group.namespace is not None:
             namespace = group.namespace
-        hints = {**import_hints(), "isolation": self._isolation(request, secrets)}
+        hints = self._whereabouts(request.environment)
+        hints["isolation"] = self._isolation(request, secrets)
         if request.entrypoint.callable_entrypoint is not None:
             hints["function"] = _name_of(request.entrypoint.callable_entrypoint.callable)
-        hints.update(self._project_hints(request.environment))
         return JobSpec(
             job_id=JobId(f"{me.user}/{request.name}"),
             name=request.name,
@@ -372,13 +375,14 @@ class AsyncFrayCluster(AsyncCluster):
             return request
         return replace(request, environment=self.environment)
 
-    def _project_hints(self, asked: EnvironmentConfig | None) -> dict[str, str]:
-        """Where the project is here, for hosts on which it is in the same place."""
-        if asked is None or asked.workspace is None:
-            return {}
-        folder = os.path.abspath(asked.workspace)
-        builds_here = self.local and self._isolated_env
-        return {"workspace": folder, **({"project": folder} if builds_here else {})}
+    def _whereabouts(self, asked: EnvironmentConfig | None) -> dict[str, str]:
+        """Where modules and the project are here, for hosts on which they are in that place."""
+        hints = self._imports()
+        if asked is not None and asked.workspace is not None:
+            hints["workspace"] = os.path.abspath(asked.workspace)
+            if self.local and self._isolated_env:
+                hints["project"] = hints["workspace"]
+        return hints
 
     async def _surroundings_of_actors(self) -> Surroundings:
         """What actors that this connection makes find around them."""
@@ -386,7 +390,7 @@ class AsyncFrayCluster(AsyncCluster):
         environment, given = await self._environments.send(asked)
         needs_process = bool(given) or bool(asked and asked.pip_packages)
         return Surroundings(
-            environment, self._project_hints(asked), needs_process, virtual=self.local
+            environment, self._whereabouts(asked), needs_process, virtual=self.local
         )
 
     async def _program_of(self, request: JobRequest) -> Program:

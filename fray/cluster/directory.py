@@ -78,7 +78,7 @@ class Surroundings:
 
     Attributes:
         environment: As the ledger keeps it.
-        hints: Where it is on the connection's own machine.
+        hints: Where modules and the project are on the connection's own machine.
         needs_process: Whether an actor can have it only in a process of its own.
         virtual: Whether slices are virtual: each of their hosts is any place.
     """
@@ -312,7 +312,6 @@ class ClusterDirectory:
             hints={
                 "actor": json_dumps(hosted).decode(),
                 "isolation": "process" if isolated else "thread",
-                **import_hints(),
                 **around.hints,
             },
         )

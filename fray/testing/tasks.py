@@ -128,6 +128,16 @@ def runtime_of(process: SimProcess, *, port: int = 0) -> Process:
     return runtime
 
 
+def _no_imports() -> dict[str, str]:
+    """Simulated tasks have this interpreter's modules.
+
+    Where those come from differs from machine to machine. Sent along, it would make messages and
+    journals longer or shorter, and with them when snapshots are due: a seed would tell another
+    story in another folder.
+    """
+    return {}
+
+
 @contextlib.asynccontextmanager
 async def connected(
     process: SimProcess, address: str, identity: Identity
@@ -145,7 +155,9 @@ async def connected(
     runtime = runtime_of(process)
     await runtime.start()
     timeout_s = identity.lookup_timeout_s
-    cluster = AsyncFrayCluster(runtime, address, identity, lookup_timeout_s=timeout_s)
+    cluster = AsyncFrayCluster(
+        runtime, address, identity, lookup_timeout_s=timeout_s, imports=_no_imports
+    )
     try:
         await cluster.open()
         process.systems.append(cluster.system)

@@ -1,6 +1,7 @@
 """A storm: actors that are called without end while everything around them fails.
 
-Also a program that prints the whole trace of some: ``python -m tests.sim.storm``.
+Also a program that prints the whole trace of some: ``python -c 'from tests.sim import storm;
+storm.main()'``. (With ``-m`` its actors would be pickled with the path of this file.)
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ def run(seed: int) -> str:
         return f"{sim.trace}\n{sim.loop.steps} {sim.digest}\n"
 
 
-if __name__ == "__main__":
+def main() -> None:
     logging.disable()
     for chosen in (1, 2, 3):
         sys.stdout.write(run(chosen))

@@ -642,15 +642,19 @@ def test_a_storm_is_survived_and_is_the_same_again(sim_seed):
     assert simulate(sim_seed, storm.survive) == simulate(sim_seed, storm.survive)
 
 
-def test_a_storm_is_the_same_in_every_interpreter():
+def test_a_storm_is_the_same_in_every_interpreter_and_folder(tmp_path):
+    elsewhere = tmp_path / ("deeper/" * 9) / "elsewhere"
+    elsewhere.mkdir(parents=True)
+    for package in ("fray", "tests"):
+        (elsewhere / package).symlink_to(ROOT / package)
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", storm.__name__],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            [sys.executable, "-c", "from tests.sim import storm; storm.main()"],
+            cwd=folder,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(folder)},
             stdout=subprocess.PIPE,
         )
-        for hash_seed in ("0", "1", "random")
+        for hash_seed, folder in (("0", ROOT), ("1", ROOT), ("random", elsewhere))
     ]
     first, *others = [process.communicate(timeout=100)[0].splitlines() for process in running]
     assert len(first) > 1000

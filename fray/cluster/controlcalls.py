@@ -79,7 +79,7 @@ class ControlRoute(Route):
             future.fail(exc)
             return
         if self.system.closed:
-            future.fail(self._shutting_down())
+            future.fail(self._shutting_down(), expected=True)
             return
         refusal = _refusal(exc)
         if refusal is not None and not self._has_answered:
@@ -100,7 +100,7 @@ class ControlRoute(Route):
 
     def _send_again(self, future: Outcome) -> None:
         if self.system.closed:
-            future.fail(self._shutting_down())
+            future.fail(self._shutting_down(), expected=True)
         elif not future.done():
             self._dispatch(future)
 

@@ -206,9 +206,9 @@ class Round:
             )
 
     def _heard(self, number: int, future: ActorFuture[Any]) -> None:
-        if number in self._answers:
+        error, who = future.exception(), self.members[number].slice  # looked at in any case
+        if number in self._answers:  # its slice was lost, and the answer says so
             return
-        error, who = future.exception(), self.members[number].slice
         if isinstance(error, ActorDied | ActorUnavailable) and remote_error(error) is None:
             cause = DeathCause(DeathKind.UNKNOWN, str(error))
             self._on_lost(who, error.cause if isinstance(error, ActorDied) else cause)

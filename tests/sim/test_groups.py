@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from dataclasses import replace
 from typing import Any
@@ -15,12 +16,15 @@ from fray.errors import (
     ActorDied,
     CallCancelled,
     DeadlineExceeded,
+    DeathCause,
+    DeathKind,
     PayloadError,
     SliceLost,
     Started,
     SupervisorFailed,
 )
 from fray.groups import Place, SliceId
+from fray.groups.calls import Round
 
 TYPE = "v4-16"  # two hosts
 SEEDS = pytest.mark.parametrize("sim_seed", range(2), indirect=True, ids="seed{}".format)
@@ -326,6 +330,26 @@ async def test_a_round_that_failed_and_was_never_looked_at_is_logged(sim_cluster
         await group.barrier()
     (told,) = [text for text in caplog.messages if "nobody looked" in text]
     assert told.startswith("fail in epoch 1 failed and nobody looked: host 0 of slice 1 (life 1)")
+
+
+async def test_a_call_that_failed_just_before_its_slice_was_lost_is_told_by_the_round_alone(
+    sim_cluster, caplog
+):
+    await sim_cluster.add_hosts(1)
+    async with fray.group(Worker, slices=1, min_slices=1, args=numbered) as group:
+        (member,) = group.members
+        failing = member.handle.fail.remote(0)
+        await asyncio.sleep(1)
+        ignored = {"on_done": lambda _: None, "on_lost": lambda *_: None}
+        made = Round("fail", group.epoch, [member], **ignored)
+        made.send(iter([lambda it=failing: it]))
+        made.lose(member.slice, DeathCause(DeathKind.HOST_LOST, "its host is gone"))
+        with pytest.raises(SliceLost, match="its host is gone"):
+            await made
+        del failing, made
+        await asyncio.sleep(1)
+        gc.collect()
+    assert [text for text in caplog.messages if "nobody looked" in text] == []
 
 
 async def test_an_argument_that_cannot_be_sent_leaves_no_round_behind(sim_cluster):

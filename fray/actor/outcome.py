@@ -234,6 +234,7 @@ class Outcome:
             self._timer.cancel()
             self._timer = None
         self._route.settled(self)
+        self.call = None  # and its arguments, which may be large: outcomes are kept for long
         self._run_callbacks()
         self._run_done_callbacks()
 
@@ -321,8 +322,9 @@ class Outcome:
         items, nbytes = self._consumed
         items, nbytes = items + 1, nbytes + payload.nbytes
         if items >= STREAM_ITEMS_WINDOW // 2 or nbytes >= STREAM_BYTES_WINDOW // 2:
-            if self.call is not None and not self._done:
-                self._process.post(self.call.grant, items, nbytes)
+            call = self.call  # the loop may settle this meanwhile
+            if call is not None:
+                self._process.post(call.grant, items, nbytes)
             items = nbytes = 0
         self._consumed = (items, nbytes)
         return True, loads(payload, what=f"an item of {self.describe()}", take=True)

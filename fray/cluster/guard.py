@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from fray.cluster.access import Access, Scope, access_of
@@ -50,43 +51,33 @@ class Guard:
             api: The interface.
         """
         kind = cast("type[Any]", type(instance))
-        methods = {
-            name: self._guarded(kind, name, access) for name, access in access_of(api).items()
-        }
-        guarded = type(kind.__name__, (_Guarded,), methods)
-        return guarded(instance)
+        return _guarded_class(kind, api)(instance, self)
 
-    def _guarded(self, kind: type[Any], name: str, access: Access) -> Any:
-        label = f"{kind.__name__.lower()}.{name}"
-        method: Callable[..., Any] = getattr(kind, name)
-        signature = inspect.signature(method)
+    def admit(
+        self, method: _Method, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, ...]:
+        """The arguments of a call, as its caller may make it.
 
-        def admit(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-            principal = caller()
-            refusal = None
-            bound = signature.bind(None, *args, **kwargs)
-            if principal.role not in access.roles:
-                refusal = f"it is not for the role {principal.role!r}"
-            elif access.scope is not Scope.ANY:
-                refusal = self._rules[access.scope](principal, bound.arguments)
-            if refusal is not None:
-                self._refuse(principal, label, refusal)
-            assert not bound.kwargs, "methods of the control API have no keyword-only arguments"
-            return bound.args[1:]
+        Args:
+            method: Which.
+            args: As they came.
+            kwargs: Likewise.
 
-        @functools.wraps(method)
-        async def call(self: _Guarded, *args: Any, **kwargs: Any) -> Any:
-            if caller().role == Role.ADMIN:
-                return await getattr(self.instance, name)(*args, **kwargs)
-            return await getattr(self.instance, name)(*admit(args, kwargs))
-
-        @functools.wraps(method)
-        def call_plain(self: _Guarded, *args: Any, **kwargs: Any) -> Any:
-            if caller().role == Role.ADMIN:
-                return getattr(self.instance, name)(*args, **kwargs)
-            return getattr(self.instance, name)(*admit(args, kwargs))
-
-        return call if inspect.iscoroutinefunction(method) else call_plain
+        Raises:
+            PermissionDeniedError: The caller may not make it.
+            TypeError: These are no arguments of this method.
+        """
+        principal, access = caller(), method.access
+        refusal = None
+        bound = method.signature.bind(None, *args, **kwargs)
+        if principal.role not in access.roles:
+            refusal = f"it is not for the role {principal.role!r}"
+        elif access.scope is not Scope.ANY:
+            refusal = self._rules[access.scope](principal, bound.arguments)
+        if refusal is not None:
+            self._refuse(principal, method.label, refusal)
+        assert not bound.kwargs, "methods of the control API have no keyword-only arguments"
+        return bound.args[1:]
 
     def _refuse(self, principal: Principal, label: str, why: str) -> None:
         if self._audit is not None:
@@ -96,14 +87,55 @@ class Guard:
         raise PermissionDeniedError(f"{principal} may not do this ({label}): {why}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Method:
+    """A declared method.
+
+    Attributes:
+        label: For people.
+        access: Who may call it.
+        signature: Its own.
+    """
+
+    label: str
+    access: Access
+    signature: inspect.Signature
+
+
 class _Guarded:
     """What a guarded actor is to its cell."""
 
-    def __init__(self, instance: Any) -> None:
+    def __init__(self, instance: Any, guard: Guard) -> None:
         self.instance = instance
+        self.guard = guard
 
     def __repr__(self) -> str:
         return f"<guarded {self.instance!r}>"
+
+
+@functools.lru_cache(maxsize=64)  # whatever knows classes' methods remembers each
+def _guarded_class(kind: type[Any], api: type) -> type[_Guarded]:
+    methods = {name: _guarded(kind, name, access) for name, access in access_of(api).items()}
+    return type(kind.__name__, (_Guarded,), methods)
+
+
+def _guarded(kind: type[Any], name: str, access: Access) -> Any:
+    function: Callable[..., Any] = getattr(kind, name)
+    method = _Method(f"{kind.__name__.lower()}.{name}", access, inspect.signature(function))
+
+    @functools.wraps(function)
+    async def call(self: _Guarded, *args: Any, **kwargs: Any) -> Any:
+        if caller().role != Role.ADMIN:
+            args, kwargs = self.guard.admit(method, args, kwargs), {}
+        return await getattr(self.instance, name)(*args, **kwargs)
+
+    @functools.wraps(function)
+    def call_plain(self: _Guarded, *args: Any, **kwargs: Any) -> Any:
+        if caller().role != Role.ADMIN:
+            args, kwargs = self.guard.admit(method, args, kwargs), {}
+        return getattr(self.instance, name)(*args, **kwargs)
+
+    return call if inspect.iscoroutinefunction(function) else call_plain
 
 
 def caller() -> Principal:

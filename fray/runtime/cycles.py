@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,23 +120,30 @@ class Cycles:
         try:
             while True:
                 await self._clock.sleep(PROBE_AFTER_S)
-                waiting = self._waiting()
-                present = [key for i in waiting for key, _ in holding_up(i)]
-                self._numbers = {key: self._number(key) for key in present}
-                for invocation in waiting:
-                    for key, awaited in holding_up(invocation):
-                        if key in seen:
-                            self._follow(invocation, key, awaited, Probe(()))
-                seen = self._numbers.copy()
-                if not waiting:
-                    self.active = (
-                        False  # then look: a thread notes its wait, and looks at this then
-                    )
-                    if not self._waiting():
-                        return
-                    self.active = True
+                if self._look(seen):
+                    seen = self._numbers.copy()
+                    continue
+                self.active = False  # then look: a thread notes its wait, and looks at this then
+                if not self._waiting():
+                    return
+                self.active, seen = True, {}
         finally:
             self.active = False
+
+    def _look(self, seen: Mapping[Waiter, int]) -> bool:
+        """Asks after what waits since the last look; whether anything waits.
+
+        In a method of its own: what it has looked at, and all that hangs on that, is let go until
+        the next look.
+        """
+        waiting = self._waiting()
+        present = [key for invocation in waiting for key, _ in holding_up(invocation)]
+        self._numbers = {key: self._number(key) for key in present}
+        for invocation in waiting:
+            for key, awaited in holding_up(invocation):
+                if key in seen:
+                    self._follow(invocation, key, awaited, Probe(()))
+        return bool(waiting)
 
     def _waiting(self) -> list[Invocation]:
         running = [i for cell in list(self._cells.values()) for i in cell.running]

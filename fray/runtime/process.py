@@ -439,18 +439,15 @@ class _LocalCall:
         return None  # calls within a process have no numbers
 
     def result(self, invocation: Invocation, payload: Payload) -> None:
-        if not self._call.done:
-            self._call.done = True
+        if self._ends():
             self._call.sink.on_result(payload)
 
     def error(self, invocation: Invocation, payload: Payload) -> None:
-        if not self._call.done:
-            self._call.done = True
+        if self._ends():
             self._call.sink.on_error(payload)
 
     def failure(self, invocation: Invocation, exc: CallError) -> None:
-        if not self._call.done:
-            self._call.done = True
+        if self._ends():
             self._call.sink.on_failure(exc)
 
     def item(self, invocation: Invocation, payload: Payload) -> None:
@@ -458,9 +455,18 @@ class _LocalCall:
             self._call.sink.on_item(payload)
 
     def end(self, invocation: Invocation) -> None:
-        if not self._call.done:
-            self._call.done = True
+        if self._ends():
             self._call.sink.on_end()
+
+    def _ends(self) -> bool:
+        """It has its outcome; whether anybody wants to know.
+
+        What points back is cut: large arguments must not wait for the garbage collector.
+        """
+        call = self._call
+        wanted, call.done = not call.done, True
+        call.carrier = self._invocation = None
+        return wanted
 
 
 __all__ = ["Process"]

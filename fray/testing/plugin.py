@@ -278,4 +278,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Lets go of the world: pytest keeps every item to the end, and each world is megabytes."""
+    done = yield
+    if _SIMULATION in item.stash:
+        del item.stash[_SIMULATION]
+    if _CLUSTER in item.stash:
+        del item.stash[_CLUSTER]
+    if isinstance(item, SimFunction):
+        vars(item).pop("simulation", None)
+    return done
+
+
 __all__ = ["SimFunction", "sim", "sim_cluster", "sim_seed"]

@@ -16,6 +16,7 @@ import pytest
 import fray
 from fray.actor.future import ActorFuture
 from fray.errors import BlockingCallError, CallCancelled, PayloadError
+from fray.runtime.payload import Payload
 
 pytestmark = [
     pytest.mark.usefixtures("cluster"),
@@ -51,6 +52,9 @@ class Worker:
 
     def fail(self) -> None:
         raise ValueError("boom")
+
+    def weigh(self, thing: bytes) -> int:
+        return len(thing)
 
     def numbers(self, count: int) -> Any:
         yield from range(count)
@@ -233,6 +237,18 @@ async def test_blocking_in_a_notebook_is_what_it_looks_like(
     assert fray.wait([worker.add.remote(2)])[0][0].result() == 3
     assert fray.gather(worker.add.remote(2)).result() == [3]
     assert list(worker.numbers.remote(3)) == [0, 1, 2]
+
+
+def test_a_future_that_is_done_keeps_no_arguments(worker: Any) -> None:
+    futures = [worker.weigh.remote(bytes(1 << 20)) for _ in range(8)]
+    assert [future.result() for future in futures] == [1 << 20] * 8
+    end = time.monotonic() + 10
+    while kept := sum(map(is_large_payload, gc.get_objects())):
+        assert time.monotonic() < end, kept
+
+
+def is_large_payload(thing: object) -> bool:
+    return type(thing) is Payload and thing.nbytes >= 1 << 20
 
 
 def test_an_interrupted_unpickling_never_passes_for_a_result(worker: Any) -> None:

@@ -59,3 +59,29 @@ def test_a_failure_tells_the_seed_the_cluster_and_how_to_replay_it(pytester: pyt
     )
     again = pytester.runpytest_subprocess(*OURS, "test_counter.py::test_wrong", "--sim-seed=2")
     again.assert_outcomes(failed=1)
+
+
+def test_worlds_are_let_go_when_their_tests_are_over(pytester: pytest.Pytester):
+    code = """
+        import gc
+        import weakref
+
+        worlds = []
+
+
+        async def test_passes(sim_cluster, sim):
+            await sim_cluster.add_hosts(1)
+            worlds.append(weakref.ref(sim))
+
+
+        async def test_fails(sim_cluster, sim):
+            worlds.append(weakref.ref(sim))
+            assert not await sim_cluster.add_hosts(1)
+
+
+        def test_neither_is_kept():
+            gc.collect()
+            assert [world() for world in worlds] == [None, None]
+    """
+    pytester.makepyfile(test_worlds=textwrap.dedent(code))
+    pytester.runpytest_subprocess(*OURS).assert_outcomes(passed=2, failed=1)

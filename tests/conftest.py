@@ -19,7 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
+
+# How long an example takes says what else the machine does.
+hypothesis.settings.register_profile(
+    "fray", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("fray")
 
 pytest_plugins = ("tests.conformance",)
 

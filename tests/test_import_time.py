@@ -8,13 +8,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORT_S_MAX = 0.2
+ADDITIONS_S = 0.1
+"""What `_TIMED` has of additions takes so long on a machine that is slow, for one of today."""
 HEAVY = ("aiohttp", "cattrs", "jax", "numpy", "ray", "typer")
 
 _TIMED = """
 import time
 before = time.process_time()  # of this process alone, whatever else the machine does
 import fray
-print(time.process_time() - before)
+imported = time.process_time()
+for number in range(1_000_000):
+    number + number
+print(imported - before, time.process_time() - imported)
 """
 
 
@@ -28,9 +33,11 @@ def fresh_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_importing_fray_takes_less_than_a_fifth_of_a_second() -> None:
     fresh_interpreter("-c", _TIMED)  # compiles what is not compiled yet
-    times_s = [float(fresh_interpreter("-c", _TIMED).stdout) for _ in range(5)]
-    # The least of five: what other programs take of the cores only ever adds to a time.
-    if min(times_s) >= IMPORT_S_MAX:
+    timed = [map(float, fresh_interpreter("-c", _TIMED).stdout.split()) for _ in range(5)]
+    times_s, additions_s = zip(*timed, strict=True)
+    # The least of five: what other programs take of the cores only ever adds to a time. And on a
+    # machine that is slower than slow, as many times as much.
+    if min(times_s) >= IMPORT_S_MAX * max(min(additions_s) / ADDITIONS_S, 1.0):
         report = fresh_interpreter("-X", "importtime", "-c", "import fray").stderr.splitlines()
         slowest = sorted(report[1:], key=lambda line: int(line.split("|")[1]))[-15:]
         pytest.fail(f"{times_s} s; cumulative µs of the slowest:\n" + "\n".join(slowest))

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fray.cluster import workspace
@@ -139,7 +139,6 @@ def lay(root: Path, tree: dict[str, tuple[bytes, int]], names: list[str]) -> Non
 
 
 @given(TREES, st.integers(0, 2**40))
-@settings(deadline=None)
 def test_the_same_files_give_the_same_bundle_whenever_and_in_whatever_order_they_were_written(
     tree, mtime
 ):

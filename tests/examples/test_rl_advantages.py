@@ -27,7 +27,7 @@ def slow_reference(rewards, values, next_values, terminated, truncated, discount
     return advantages
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     steps=st.integers(1, 30),

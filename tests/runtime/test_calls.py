@@ -86,7 +86,7 @@ async def test_a_producer_waits_until_both_items_and_bytes_are_granted(sim: Simu
         call.grant(0, 1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.integers(0, 100),
     st.lists(st.integers(0, STREAM_BYTES_WINDOW), min_size=1, max_size=200),

@@ -127,7 +127,7 @@ ends = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     seed=st.integers(0, 1000),
     script=st.lists(steps, max_size=40),

@@ -223,7 +223,7 @@ class World:
 USES = st.lists(OPERATIONS, min_size=40, max_size=100) | st.lists(OPERATIONS, max_size=40)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(LIMITS, LIMITS, USES)
 def test_everything_arrives_exactly_in_order_and_leaves_nothing_behind(
     limits_a: Limits,
@@ -342,7 +342,9 @@ def mutate(messages: list[bytes], what: str, which: int, where: int, value: int)
         del messages[which]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(
+    max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 @given(
     st.lists(OPERATIONS.filter(lambda o: o[0] in ("call", "cancel", "grant")), max_size=10),
     st.lists(MUTATIONS, min_size=1, max_size=5),

@@ -153,20 +153,20 @@ async def play(sim: Simulation, script: Script) -> list[str]:
     return troupe.log
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(scripts())
 def test_children_start_in_order_and_stop_in_reverse_whatever_happens(script: Script):
     simulate(script.seed, lambda sim: play(sim, script))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(scripts())
 def test_the_same_seed_gives_the_same_story(script: Script):
     first, second = (simulate(script.seed, lambda sim: play(sim, script)) for _ in range(2))
     assert list(first) == list(second)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(scripts(), st.floats(0, 20), st.booleans())
 def test_it_can_be_stopped_or_killed_at_any_moment(script: Script, when_s: float, kill: bool):
     async def main(sim: Simulation) -> None:

@@ -200,7 +200,7 @@ async def test_a_task_sees_the_context_that_it_is_given(sim: Simulation):
         assert await scope.spawn(read()) == "current"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.integers(0, 100),
     st.lists(

@@ -7,7 +7,7 @@ import pickle
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fray.runtime.wsframes import (
@@ -97,7 +97,6 @@ messages = st.one_of(
 )
 
 
-@settings(deadline=None)  # some examples are megabytes
 @given(
     st.lists(st.tuples(messages, st.none() | st.binary(min_size=4, max_size=4)), max_size=12),
     st.lists(st.integers(1, 4 * READ_BYTES), max_size=30),

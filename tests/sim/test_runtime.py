@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fray.errors import CallError
@@ -87,7 +87,6 @@ def test_two_processes_that_dial_each_other_at_once_use_one_link_and_lose_no_cal
         assert (failures, links) == ([], 1), f"seed {seed}"
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     faults=st.lists(

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fray.testing import (
@@ -210,7 +210,6 @@ def test_the_seed_picks_which_process_runs_first():
     assert {first_of_three(seed) for seed in range(30)} == set("abc")
 
 
-@settings(deadline=None)
 @given(st.integers())
 def test_any_integer_is_a_seed_and_picks_always_the_same(seed: int):
     assert first_of_three(seed) == first_of_three(seed)

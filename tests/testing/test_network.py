@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fray.errors import ConnectionRefused
@@ -551,7 +551,6 @@ FAULTS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 1000), faults=FAULTS, sizes=st.lists(st.integers(0, 5000), max_size=30))
 def test_whatever_the_faults_messages_arrive_once_and_in_order(seed, faults, sizes):
     async def main(sim: Simulation) -> None:

@@ -37,7 +37,10 @@ def written(rows: list[Any], pattern: str | Path, **options: Any) -> list[str]:
     return Backend.execute(getattr(dataset, f"write_{kind}")(pattern, **options))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(rows=st.lists(values, max_size=5), suffix=st.sampled_from(["", ".gz", ".zst"]))
 def test_json_comes_back_as_it_was(tmp_path: Path, rows: list[Any], suffix: str) -> None:
     rows = [each for each in rows if not _has_infinity(each)]

@@ -83,7 +83,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.integers(0, 99), max_size=12), st.lists(steps, max_size=5))
 def test_any_pipeline_gives_what_plain_lists_give(source: list[int], chosen: list[Step]) -> None:
     dataset = Dataset.from_list(source)
@@ -92,7 +92,7 @@ def test_any_pipeline_gives_what_plain_lists_give(source: list[int], chosen: lis
     assert Backend.execute(dataset, max_parallelism=2) == expected(dataset)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 99), max_size=12), st.lists(steps, max_size=4), small)
 def test_chunks_and_parallelism_do_not_change_a_result(
     source: list[int], chosen: list[Step], size: int

@@ -90,7 +90,7 @@ class Stage(RuleBasedStateMachine):
 
 
 TestStage = Stage.TestCase
-TestStage.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestStage.settings = settings(max_examples=100, stateful_step_count=40)
 
 
 def begun(num_tasks: int, policy: SchedulePolicy) -> StageSchedule:

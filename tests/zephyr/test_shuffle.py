@@ -26,7 +26,7 @@ def run_of(path: Path, pairs: list[Pair]) -> Segment:
     return file.close()[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(keys, max_size=6), max_size=4 * FAN_IN_LEAST))
 def test_runs_are_merged_in_the_order_of_keys_and_then_of_runs(
     tmp_path_factory: pytest.TempPathFactory, runs: list[list[bytes]]

@@ -17,7 +17,7 @@ segments = st.lists(st.lists(sizes, max_size=6), min_size=1, max_size=4)
 
 @pytest.mark.parametrize("place", ["folder", "memory"])
 @pytest.mark.parametrize("compress", [False, True])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(segments)
 def test_blocks_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, place: str, compress: bool, segments: list[list[int]]

@@ -530,7 +530,6 @@ def test_random_histories_keep_the_invariants_and_replay_to_the_same_state():
         settings=settings(
             max_examples=60,
             stateful_step_count=60,
-            deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
             phases=(Phase.explicit, Phase.generate),

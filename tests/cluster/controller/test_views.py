@@ -49,7 +49,7 @@ def act(world: LazyWorld, what: int, number: int) -> None:
             world.do(ForgetJobs((ended[number % len(ended)],)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 20), st.integers(0, 12)), max_size=40))
 def test_a_view_is_the_same_however_far_it_was_refreshed_between_commands(story):
     world = LazyWorld()

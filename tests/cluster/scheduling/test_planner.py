@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fray.cluster.scheduling.feasible import Refusal, check, occupy
@@ -249,7 +249,7 @@ def take(hosts, unit, assignment: Assignment) -> None:
             hosts[name] = occupy(hosts[name], task.key.job_id, block.shape, answer[task.key])
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(views(), st.randoms(use_true_random=False))
 def test_a_plan_is_accepted_complete_reasoned_and_deterministic(view, rng: random.Random):
     result = plan(view, 10.0)
@@ -270,7 +270,7 @@ def test_a_plan_is_accepted_complete_reasoned_and_deterministic(view, rng: rando
     assert plan(again, 10.0) == result
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(views())
 def test_a_lone_task_waits_only_where_no_host_has_room(view):
     result = plan(view, 10.0)

@@ -160,7 +160,7 @@ class TestBound:
         kept, _ = read_all(path)
         assert [line[:6] for line in kept.splitlines()] == [b"yyyyyy", b"[fray]", b"yyyyyy"]
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(
         sizes=st.lists(st.integers(1, 300 * KIB), min_size=1, max_size=30),
         chunk=st.integers(1 * KIB, 200 * KIB),

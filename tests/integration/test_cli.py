@@ -97,6 +97,10 @@ def until(condition: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> An
     return value
 
 
+PATIENCE = re.compile(r"^fray: .* does not answer yet; waiting for it, .*\n", re.MULTILINE)
+"""Said to who waits for longer than usual, as on a machine that does much else."""
+
+
 class Fray:
     """Types commands, in a folder and with a home of its own."""
 
@@ -150,6 +154,7 @@ class Fray:
         with self.popen(*arguments, **fields) as process:
             out, err = process.communicate(timeout=WAIT_S)
         assert process.returncode == code, f"{arguments}: {process.returncode}\n{out}\n{err}"
+        err = PATIENCE.sub("", err)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def json(self, *arguments: str) -> Any:

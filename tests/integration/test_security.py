@@ -439,6 +439,7 @@ async def test_values_of_variables_and_tokens_are_told_to_nobody(cluster: RealCl
         told = [_cli(cluster, *args) for args in _looks(sleeper, failing)]
         commands = _all_commands()
         await alice.terminate(sleeper)
+        assert await ended(alice, sleeper) is JobStatus.STOPPED
     token = cluster.token
     for text in [*told, commands]:
         assert CANARY not in text

@@ -60,7 +60,8 @@ def test_a_gang_that_loses_a_process_learns_what_it_would_have_learnt(
     calm, stormy = asyncio.run(everything())
     assert calm.lives == [0]
     assert len(stormy.lives) == 2
-    assert stormy.lives[1] == 4, "it goes on after the newest checkpoint"
+    # The second is there already if the report of the step at which to kill was long on its way.
+    assert stormy.lives[1] in (4, 8), "it goes on after the newest checkpoint"
     ends = [
         Checkpoints(str(tmp_path / name / "checkpoints")).latest() for name in ("plain", "killed")
     ]

@@ -179,8 +179,14 @@ class NamesApi(Protocol):
         ...
 
     @allows(USER, JOB, scope=Scope.DISCLAIM)
-    async def unregister(self, namespace: str, name: str, actor_id: str) -> None:
-        """Takes a name from an actor; no effect where somebody else has it."""
+    async def unregister(
+        self, namespace: str, name: str, actor_id: str, incarnation: int = 0
+    ) -> None:
+        """Takes a name from an actor; no effect where somebody else has it.
+
+        A process that gives up its own says which life of the actor it is (0: whichever there is),
+        for by now a successor elsewhere may have the name.
+        """
         ...
 
     @allows(USER, JOB, scope=Scope.KEY)

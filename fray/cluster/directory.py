@@ -153,7 +153,7 @@ class ClusterDirectory:
         await self._scope.close()
         claims, self._claims = list(self._claims.values()), {}
         for claim in claims:
-            await self._names.unregister(claim.namespace, claim.name, claim.endpoint.actor_id)
+            await self._disclaim(claim)
 
     async def _renew(self) -> None:
         assert self._system is not None
@@ -247,8 +247,16 @@ class ClusterDirectory:
 
     async def unregister(self, namespace: str, name: str, actor_id: str) -> None:
         """See `Directory.unregister`."""
-        self._claims.pop((namespace, name, actor_id), None)
-        await self._names.unregister(namespace, name, actor_id)
+        claim = self._claims.pop((namespace, name, actor_id), None)
+        if claim is None:  # somebody else's, or nobody's
+            await self._names.unregister(namespace, name, actor_id)
+        else:
+            await self._disclaim(claim)
+
+    async def _disclaim(self, claim: NameClaim) -> None:
+        await self._names.unregister(
+            claim.namespace, claim.name, claim.endpoint.actor_id, claim.incarnation
+        )
 
     async def list(self, namespace: str, prefix: str = "") -> list[tuple[str, Endpoint]]:
         """See `Directory.list`."""

@@ -204,7 +204,7 @@ class NamesApi(Protocol):
         """All registrations of a namespace whose name begins with a prefix, sorted."""
         ...
 
-    @allows(USER, JOB)
+    @allows(USER, JOB, scope=Scope.ENDPOINTS)
     async def departed(self, endpoints: list[Endpoint], wait_s: float) -> list[Departure]:
         """Which of some endpoints are gone; waits up to ``wait_s`` for there to be one."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import platform
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -392,11 +393,18 @@ def job_name(label: str) -> str:
 
 
 def import_hints() -> dict[str, str]:
-    """Where this process's modules come from: so that a task on the same files finds them."""
+    """Where this process's modules come from: so that a task on the same files finds them.
+
+    And which Python it is, for what it pickles.
+    """
     paths = [p or os.getcwd() for p in sys.path if not p or (Path(p).is_dir() and not _own(p))]
     if os.getcwd() not in paths:
         paths.append(os.getcwd())
-    return {"sys_path": json_dumps(paths).decode(), "cwd": os.getcwd()}
+    return {
+        "sys_path": json_dumps(paths).decode(),
+        "cwd": os.getcwd(),
+        "python": platform.python_version(),
+    }
 
 
 def _own(path: str) -> bool:

@@ -389,7 +389,7 @@ class Agent:
             except TimeoutError:
                 pass  # nothing has changed
 
-    def _note_silence(self, exc: ClusterError) -> None:
+    def _note_silence(self, exc: FrayError) -> None:
         if _is_refusal(exc):
             self._lease.renew()
             return

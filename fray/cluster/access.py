@@ -43,6 +43,8 @@ class Scope(StrEnum):
     """An actor of one's own, by name or id; of a job: one of its namespace."""
     WATCHED = "watched"
     """Several, by their ids."""
+    ENDPOINTS = "endpoints"
+    """Where actors are, or were; of others' it is not told what became of them."""
     ACTOR = "actor"
     """One, by its id."""
     ACTORS = "actors"

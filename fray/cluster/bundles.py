@@ -10,6 +10,7 @@ import gzip
 import io
 import os
 import tarfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,11 @@ DIGEST_FILE = "bundle.sha256"
 
 COMPRESSION_LEVEL = 3
 """Source compresses well at any level; what does not is not worth the time."""
+
+_DAMAGED = (
+    *(tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error),
+    *(ValueError, FileExistsError),  # a name that no file can have, or that two have
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ def unpack_workspace(data: bytes, folder: Path) -> None:
                     raise PayloadError(
                         f"a bundle has something in it that is no file: {entry.name}"
                     )
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, FileExistsError) as exc:
+    except _DAMAGED as exc:
         raise PayloadError(f"a bundle is damaged: {exc}") from exc
     for path, target in links:  # last, so that nothing is written through them
         path.symlink_to(target)

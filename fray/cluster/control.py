@@ -179,8 +179,14 @@ class NamesApi(Protocol):
         ...
 
     @allows(USER, JOB, scope=Scope.DISCLAIM)
-    async def unregister(self, namespace: str, name: str, actor_id: str) -> None:
-        """Takes a name from an actor; no effect where somebody else has it."""
+    async def unregister(
+        self, namespace: str, name: str, actor_id: str, incarnation: int = 0
+    ) -> None:
+        """Takes a name from an actor; no effect where somebody else has it.
+
+        A process that gives up its own says which life of the actor it is (0: whichever there is),
+        for by now a successor elsewhere may have the name.
+        """
         ...
 
     @allows(USER, JOB, scope=Scope.KEY)
@@ -198,7 +204,7 @@ class NamesApi(Protocol):
         """All registrations of a namespace whose name begins with a prefix, sorted."""
         ...
 
-    @allows(USER, JOB)
+    @allows(USER, JOB, scope=Scope.ENDPOINTS)
     async def departed(self, endpoints: list[Endpoint], wait_s: float) -> list[Departure]:
         """Which of some endpoints are gone; waits up to ``wait_s`` for there to be one."""
         ...

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from fray.cluster.accelerators import AUTO_GPU, peak_flops, tpu_topology
 from fray.cluster.constraints import check_labels, parse_constraint
 from fray.cluster.names import DEMANDS_MAX, check_count, check_tasks
-from fray.cluster.resources import parse_bytes
+from fray.cluster.resources import UNITS_MAX, parse_bytes
 from fray.errors import InvalidRequestError, UnsupportedError
 from fray.wording import counted
 
@@ -80,6 +80,7 @@ class GpuConfig:
             raise InvalidRequestError(
                 f"a GPU count must be a whole number or a fraction below 1, not {self.count!r}"
             )
+        _check_units("a GPU count", self.count)
 
     def chip_count(self) -> int:
         """GPUs that a task sees; a shared one counts as one."""
@@ -232,6 +233,7 @@ class ResourceConfig:
         """
         if not _is_amount(self.cpu):
             raise InvalidRequestError(f"cpu must be a number of CPUs, at least 0, not {self.cpu!r}")
+        _check_units("cpu", self.cpu)
         parse_bytes(self.ram, what="ram")
         parse_bytes(self.disk, what="disk")
         if not _is_amount(self.replicas) or self.replicas < 1 or self.replicas % 1:
@@ -329,6 +331,11 @@ def _is_amount(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return 0 <= value < math.inf
+
+
+def _check_units(what: str, amount: float) -> None:
+    if amount > UNITS_MAX:
+        raise InvalidRequestError(f"{what} is at most {UNITS_MAX:,}: no host has more")
 
 
 def _check_names(what: str, names: Sequence[str] | None) -> None:

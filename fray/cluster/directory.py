@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import platform
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -153,7 +154,7 @@ class ClusterDirectory:
         await self._scope.close()
         claims, self._claims = list(self._claims.values()), {}
         for claim in claims:
-            await self._names.unregister(claim.namespace, claim.name, claim.endpoint.actor_id)
+            await self._disclaim(claim)
 
     async def _renew(self) -> None:
         assert self._system is not None
@@ -247,8 +248,16 @@ class ClusterDirectory:
 
     async def unregister(self, namespace: str, name: str, actor_id: str) -> None:
         """See `Directory.unregister`."""
-        self._claims.pop((namespace, name, actor_id), None)
-        await self._names.unregister(namespace, name, actor_id)
+        claim = self._claims.pop((namespace, name, actor_id), None)
+        if claim is None:  # somebody else's, or nobody's
+            await self._names.unregister(namespace, name, actor_id)
+        else:
+            await self._disclaim(claim)
+
+    async def _disclaim(self, claim: NameClaim) -> None:
+        await self._names.unregister(
+            claim.namespace, claim.name, claim.endpoint.actor_id, claim.incarnation
+        )
 
     async def list(self, namespace: str, prefix: str = "") -> list[tuple[str, Endpoint]]:
         """See `Directory.list`."""
@@ -384,11 +393,18 @@ def job_name(label: str) -> str:
 
 
 def import_hints() -> dict[str, str]:
-    """Where this process's modules come from: so that a task on the same files finds them."""
+    """Where this process's modules come from: so that a task on the same files finds them.
+
+    And which Python it is, for what it pickles.
+    """
     paths = [p or os.getcwd() for p in sys.path if not p or (Path(p).is_dir() and not _own(p))]
     if os.getcwd() not in paths:
         paths.append(os.getcwd())
-    return {"sys_path": json_dumps(paths).decode(), "cwd": os.getcwd()}
+    return {
+        "sys_path": json_dumps(paths).decode(),
+        "cwd": os.getcwd(),
+        "python": platform.python_version(),
+    }
 
 
 def _own(path: str) -> bool:

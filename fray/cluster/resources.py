@@ -7,12 +7,21 @@ and given back a million times still adds up. Nothing here knows hosts, jobs or 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from fray.errors import InvalidRequestError
 from fray.wording import counted
 
 MILLI = 1000
 """Thousandths of a CPU or of a GPU in a whole one."""
+
+BYTES_MAX = 1 << 50
+"""Of memory or disk that is asked for: sums over many tasks have to fit into 64 bits."""
+
+UNITS_MAX = 1_000_000
+"""Likewise, of CPUs or GPUs."""
+
+N = TypeVar("N", int, float)
 
 _SUFFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b|i)?\s*", re.IGNORECASE)
@@ -32,17 +41,23 @@ def parse_bytes(text: str | int, *, what: str = "memory") -> int:
         Bytes, rounded up, at least 0.
 
     Raises:
-        InvalidRequestError: It cannot be read.
+        InvalidRequestError: It cannot be read, or is more than `BYTES_MAX`.
     """
     if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
-        return text
+        return _bounded(text, what)
     match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise InvalidRequestError(
             f"{what} must be a number with a unit, such as '8g', '512m' or '1.5GiB', not {text!r}"
         )
     amount = float(match[1]) * 1024 ** _SUFFIXES[match[2].lower()]
-    return -int(-amount // 1)
+    return -int(-_bounded(amount, what) // 1)
+
+
+def _bounded(amount: N, what: str) -> N:
+    if amount > BYTES_MAX:
+        raise InvalidRequestError(f"{what} is at most {format_bytes(BYTES_MAX)}: no host has more")
+    return amount
 
 
 def format_bytes(amount_bytes: int) -> str:
@@ -200,4 +215,13 @@ def total(amounts: Iterable[Resources]) -> Resources:
     return result
 
 
-__all__ = ["MILLI", "Resources", "format_bytes", "format_milli", "parse_bytes", "total"]
+__all__ = [
+    "BYTES_MAX",
+    "MILLI",
+    "UNITS_MAX",
+    "Resources",
+    "format_bytes",
+    "format_milli",
+    "parse_bytes",
+    "total",
+]

@@ -201,6 +201,7 @@ class ServedCalls:
 
     def failure(self, invocation: Invocation, exc: CallError) -> None:
         """See `ReplyTo.failure`."""
+        self._keyed.pop(invocation.call_id, None)  # nothing is kept for a repetition
         if self._incoming.pop(invocation.call_id, None) is not None and self._may_answer():
             self._connection.failure(invocation.call_id, encode_error(exc))
             self._outflow.touch()
@@ -217,6 +218,7 @@ class ServedCalls:
 
     def end(self, invocation: Invocation) -> None:
         """See `ReplyTo.end`."""
+        self._keyed.pop(invocation.call_id, None)
         if self._incoming.pop(invocation.call_id, None) is not None and self._may_answer():
             self._connection.end(invocation.call_id)
             self._outflow.touch()

@@ -61,7 +61,12 @@ def test_resources_may_be_changed_and_are_checked_when_they_are_taken():
         ({"cpu": math.nan}, "cpu must be"),
         ({"cpu": "4"}, "cpu must be a number of CPUs, at least 0, not '4'"),
         ({"cpu": True}, "cpu must be"),
+        ({"cpu": 1e300}, "cpu is at most 1,000,000: no host has more"),
+        ({"cpu": 10**400}, "cpu is at most 1,000,000"),
         ({"ram": "lots"}, "ram must be a number with a unit.*not 'lots'"),
+        ({"ram": "2000p"}, "ram is at most 1PiB: no host has more"),
+        ({"ram": "9" * 400}, "ram is at most 1PiB"),
+        ({"disk": 1 << 90}, "disk is at most 1PiB"),
         ({"disk": "8 potatoes"}, "disk must be a number with a unit"),
         ({"replicas": 0}, "replicas must be a whole number, at least 1, not 0"),
         ({"replicas": 1.5}, "replicas must be a whole number"),
@@ -81,6 +86,11 @@ def test_a_value_that_makes_no_sense_is_told_at_once(values, message):
 def test_a_gpu_count_is_whole_or_a_fraction_of_one(count):
     with pytest.raises(InvalidRequestError, match="whole number or a fraction below 1"):
         GpuConfig("H100", count=count)
+
+
+def test_more_gpus_than_any_host_has_are_refused():
+    with pytest.raises(InvalidRequestError, match="a GPU count is at most 1,000,000"):
+        GpuConfig("H100", count=1e300)
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,19 @@ def test_a_damaged_bundle_is_refused(tmp_path):
             unpack_workspace(broken, out)
 
 
+def test_a_bundle_that_is_damaged_anywhere_is_refused_or_unpacked_and_nothing_else(tmp_path):
+    write(tmp_path, **{"a.py": " ".join(str(i * i) for i in range(20_000))})
+    data = pack_workspace(tmp_path, workspace_files(tmp_path)).data
+    refused = 0
+    for at in range(0, len(data), len(data) // 50):
+        broken = data[:at] + b"\x00" * 40 + data[at + 40 :]
+        try:
+            unpack_workspace(broken, Path(tempfile.mkdtemp(dir=tmp_path)))
+        except PayloadError:
+            refused += 1
+    assert refused
+
+
 def pack_of(name: str, content: bytes = b"", link: str = "") -> bytes:
     import gzip
     import io

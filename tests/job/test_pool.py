@@ -183,6 +183,19 @@ def test_a_worker_goes_when_it_was_idle_unless_it_keeps_something():
     assert pool.take() == [(Order.STOP, 1)]
 
 
+def test_a_worker_whose_last_task_still_runs_is_not_idle_though_nothing_waits():
+    pool = Pool(idle_s=10.0)
+    pool.submit(1)
+    pool.start()
+    pool.now = 100.0
+    pool.state.tick(pool.now)
+    assert pool.take() == []
+    pool.end(1, 1)
+    pool.now = 200.0
+    pool.state.tick(pool.now)
+    assert pool.take() == [(Order.STOP, 1)]
+
+
 def test_a_task_that_no_worker_has_is_cancelled_at_once():
     pool = Pool(workers_max=1)
     pool.submit(1, 2)

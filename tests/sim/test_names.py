@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -16,7 +17,7 @@ from fray.cluster.controller.names import RECOVERY_S, Names
 from fray.cluster.controller.specs import ActorRole, JobSpec, Program
 from fray.cluster.worker.taskfile import HostedActor
 from fray.errors import ActorNotFoundError, NameTakenError
-from fray.ids import ActorId, JobId, Namespace
+from fray.ids import ActorId, AttemptId, JobId, Namespace
 from fray.runtime.jsoncodec import json_dumps
 
 if TYPE_CHECKING:
@@ -114,6 +115,41 @@ async def test_name_of_somebody_who_is_heard_again_is_not_given_away(controllers
     assert "already belongs" in str(refusal)
     [endpoint] = (await names.locate(ActorKey("ns", name="x"), wait_s=0)).endpoints
     assert endpoint == other.endpoint
+
+
+async def test_process_that_ends_late_does_not_take_its_successors_name_along(
+    controllers: Controllers,
+):
+    names = await controllers.start()
+    await controllers.submit_actor("x")
+    for number in (1, 2):
+        await names.register(claim("x", number=number))
+    await names.unregister("ns", "x", "a-x", 1)
+    [endpoint] = (await names.locate(ActorKey("ns", name="x"), wait_s=0)).endpoints
+    assert endpoint.incarnation == 2
+    await names.unregister("ns", "x", "a-x")  # whoever asks for it by its id means any life of it
+    assert await names.list("ns", "") == []
+
+
+async def test_process_that_ended_while_it_waited_for_a_name_does_not_get_it(
+    controllers: Controllers,
+):
+    await controllers.start()
+    await controllers.submit_actor("x")
+    names = await controllers.start()
+    await controllers.submit_actor("y")  # a new one, which has to wait until all were heard
+    wanted = claim("y")
+    wanted = replace(wanted, endpoint=replace(wanted.endpoint, attempt_id="me/y/0#0"))
+    controllers.book.ledger.tables.attempts[AttemptId("me/y/0#0")] = cast("Any", None)
+
+    async def end() -> None:
+        await controllers.clock.sleep(1.0)
+        del controllers.book.ledger.tables.attempts[AttemptId("me/y/0#0")]
+
+    refusal, _ = await asyncio.gather(names.register(wanted), end(), return_exceptions=True)
+    assert isinstance(refusal, NameTakenError)
+    assert "given up" in str(refusal)
+    assert await names.list("ns", "") == []
 
 
 async def test_actor_that_has_ended_need_not_be_stopped(controllers: Controllers):

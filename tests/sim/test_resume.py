@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import fray
-from fray.errors import ActorDied, ActorUnavailable, Started
+from fray.errors import ActorDied, ActorUnavailable, MailboxFull, Started
 from fray.runtime.peers import RESUME_GRACE_S
 from fray.testing import Simulation, simulate
 from tests.sim.callers import call, hosting, running
@@ -319,6 +319,20 @@ async def test_outcomes_are_forgotten_when_the_caller_has_them(sim_cluster: SimC
     cells = [cell for runtime in runtimes for cell in runtime.cells.values()]
     [cell] = [cell for cell in cells if isinstance(cell.instance, Ledger)]
     assert 0 < len(cell.repeats) <= 64
+
+
+async def test_nothing_is_kept_of_repeatable_calls_that_were_refused(sim_cluster: SimCluster):
+    await sim_cluster.add_hosts(1)
+    ledger = await Ledger.options(mailbox_calls_max=1).remote()  # type: ignore[attr-defined]
+    runs, waits = ledger.pay.remote(30), ledger.pay.remote(0)
+    await asyncio.sleep(0.1)
+    for _ in range(100):
+        with pytest.raises(MailboxFull):
+            await ledger.pay.remote(0)
+    runtimes = sim_cluster.process_of(ledger).runtimes
+    peers = [peer for runtime in runtimes for peer in runtime.peers.open_peers()]
+    assert sum(len(peer._served._keyed) for peer in peers) == 2
+    await asyncio.gather(runs, waits)
 
 
 async def test_a_call_that_was_made_while_there_was_no_link_has_certainly_not_run(sim: Simulation):

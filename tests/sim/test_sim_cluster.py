@@ -329,6 +329,46 @@ async def test_a_host_that_ends_its_tasks_because_it_hears_nobody_says_so(sim_cl
     assert sim_cluster.now < 75  # not only when the controller gives it up
 
 
+def failing_thrice(monkeypatch, method: str) -> list[object]:
+    """The controller fails at what hosts ask it; gives what they asked."""
+    asked, failed = getattr(Fleet, method), []
+
+    @functools.wraps(asked)  # the annotations say how arguments are read
+    async def fail(self, *args, **kwargs):
+        if len(failed) < 3:
+            failed.append(args)
+            raise TypeError("a bug")
+        return await asked(self, *args, **kwargs)
+
+    monkeypatch.setattr(Fleet, method, fail)
+    return failed
+
+
+@pytest.mark.parametrize("method", ["report", "orders"])
+async def test_a_controller_that_fails_at_a_host_is_no_reason_to_end_what_runs(
+    sim_cluster, monkeypatch, method
+):
+    [host] = await sim_cluster.add_hosts(1)
+    counter = await Counter.options(name="counter").remote()
+    process = sim_cluster.process_of(counter)
+    failed = failing_thrice(monkeypatch, method)
+    sim_cluster.crash_controller()
+    sim_cluster.restart_controller()
+    await sim_cluster.until(lambda: len(failed) == 3)
+    await asyncio.sleep(10)
+    assert sim_cluster.process_of(counter) is process
+    assert await counter.add.remote(1) == 1
+    [found] = await sim_cluster.cluster.fleet.hosts()
+    assert (found.worker_id, found.health) == (host.name, "healthy")
+
+
+async def test_a_host_at_which_a_controller_fails_tries_again(sim_cluster, monkeypatch):
+    failed = failing_thrice(monkeypatch, "register")
+    await sim_cluster.add_hosts(1)
+    assert len(failed) == 3
+    assert await (await Counter.remote()).add.remote(1) == 1
+
+
 async def test_a_report_that_is_refused_is_no_reason_to_end_what_runs(sim_cluster, monkeypatch):
     [host] = await sim_cluster.add_hosts(1)
     counter = await Counter.options(name="counter").remote()

@@ -126,6 +126,7 @@ class FsspecStore:
 
     Raises:
         InvalidRequestError: fsspec does not know such locations, or lacks a package for them.
+        ClusterUnavailable: It cannot be opened now: there are no credentials for it, say.
     """
 
     def __init__(self, url: str) -> None:
@@ -136,6 +137,10 @@ class FsspecStore:
         except (ImportError, ValueError) as exc:
             raise InvalidRequestError(
                 f"logs cannot be kept in {url}: {exc} (every host needs what fsspec needs for it)"
+            ) from exc
+        except Exception as exc:  # each file system of fsspec has errors of its own
+            raise ClusterUnavailable(
+                f"the log archive {url} cannot be opened: {type(exc).__name__}: {exc}"
             ) from exc
         self._url = url
         self._fs: AbstractFileSystem = found[0]
@@ -234,6 +239,7 @@ def open_store(location: str) -> DirectoryStore | FsspecStore:
 
     Raises:
         InvalidRequestError: It cannot be one.
+        ClusterUnavailable: It cannot be opened now.
     """
     if "://" not in location:
         return DirectoryStore(Path(location).expanduser().absolute())

@@ -35,7 +35,7 @@ from fray.cluster.security.credentials import ControllerCredentials
 from fray.cluster.security.keyring import GivenCertificate, Keyring
 from fray.cluster.security.register import TokenRegister
 from fray.cluster.shelflimits import ShelfLimits
-from fray.errors import InvalidRequestError
+from fray.errors import ClusterError
 from fray.runtime.auth import TokenRefused
 from fray.runtime.clock import SystemClock
 from fray.runtime.loopthread import new_event_loop
@@ -185,7 +185,7 @@ async def serve(
     try:
         location = joined(check_location(logs), home.name) if logs else str(home.archive)
         archive = (open_store(location), keep or LogRetention())
-    except InvalidRequestError as exc:
+    except ClusterError as exc:
         log.critical("%s", exc)
         return 1
     facts = ClusterFacts(

@@ -121,18 +121,14 @@ class Names:
 
     async def register(self, claim: NameClaim) -> None:
         """See `NamesApi.register`."""
-        self._refuse_promised(claim)
-        over = self._departures.cause_of_end(claim.endpoint)
-        if over is not None:
-            raise NameTakenError(
-                f"{claim.name!r} cannot be registered: this process is given up ({over})"
-            )
+        self._refuse_over(claim)
         previous = HELD_BEFORE if self._was_its_own(claim) else None
         while (refused := self._register(claim, previous)) is not None:
             if refused.retry_at is None:
                 raise NameTakenError(f"{claim.name!r} cannot be registered: {refused.message}")
             # Somebody may have it who has not been heard since this controller was started.
             await self._clock.sleep(max(refused.retry_at - self._clock.monotonic(), 0.0))
+            self._refuse_over(claim)
 
     async def renew(self, process_id: str, claims: list[NameClaim]) -> None:
         """See `NamesApi.renew`."""
@@ -142,12 +138,14 @@ class Names:
             # Where it has a successor by now, that it lost is told when it is called.
             self._register(claim, HELD_BEFORE)
 
-    async def unregister(self, namespace: str, name: str, actor_id: str) -> None:
+    async def unregister(
+        self, namespace: str, name: str, actor_id: str, incarnation: int = 0
+    ) -> None:
         """See `NamesApi.unregister`."""
         now = self._clock.monotonic()
         for entry in self._table.lookup(Namespace(namespace), name, now):
             held = entry.registration
-            if held.actor_id == actor_id:
+            if held.actor_id == actor_id and incarnation in (0, held.incarnation):
                 self._note(
                     self._table.unregister(
                         held.namespace, held.name, held.actor_id, held.incarnation, now
@@ -278,6 +276,15 @@ class Names:
         if claim.namespace == ACTORS_NAMESPACE:  # an id is never used twice
             return True
         return self._book.any_job_of_actor(ActorId(claim.endpoint.actor_id)) in self._older_jobs
+
+    def _refuse_over(self, claim: NameClaim) -> None:
+        """Refuses a claim of a process that has ended, or of a name that is somebody's."""
+        self._refuse_promised(claim)
+        over = self._departures.cause_of_end(claim.endpoint)
+        if over is not None:
+            raise NameTakenError(
+                f"{claim.name!r} cannot be registered: this process is given up ({over})"
+            )
 
     def _refuse_promised(self, claim: NameClaim) -> None:
         """An actor that is being made has its exclusive name from its admission on."""

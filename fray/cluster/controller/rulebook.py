@@ -23,7 +23,7 @@ from fray.ids import ActorId, JobId, Namespace, ReservationId
 from fray.runtime.jsoncodec import json_loads
 
 if TYPE_CHECKING:
-    from fray.actor.directory import ActorKey, Watched
+    from fray.actor.directory import ActorKey, Endpoint, Watched
     from fray.cluster.control import NameClaim
     from fray.cluster.controller.book import Book
     from fray.cluster.controller.commands import RegisterWorker, ReportAttempts, SubmitJobs
@@ -68,6 +68,7 @@ class Rulebook:
             Scope.DISCLAIM: self._disclaim,
             Scope.KEY: lambda who, args: self._key(who, args["key"]),
             Scope.WATCHED: self._watched,
+            Scope.ENDPOINTS: self._endpoints,
             Scope.ACTOR: lambda who, args: self._actor(who, args["actor_id"]),
             Scope.ACTORS: self._actors,
             Scope.SESSION: lambda who, args: self._session(who, args["session_id"]),
@@ -295,6 +296,15 @@ class Rulebook:
     def _watched(self, who: Principal, args: Arguments) -> str | None:
         watched: list[Watched] = args["watched"]
         return _first(self._actor(who, each.actor_id) for each in watched)
+
+    def _endpoints(self, who: Principal, args: Arguments) -> str | None:
+        endpoints: list[Endpoint] = args["endpoints"]
+        args["endpoints"] = [each for each in endpoints if self._may_hear_of(who, each)]
+        return None
+
+    def _may_hear_of(self, who: Principal, endpoint: Endpoint) -> bool:
+        job_id, slash, _ = endpoint.attempt_id.rpartition("#")[0].rpartition("/")
+        return not slash or self._read_job(who, JobId(job_id)) is None
 
     def _actors(self, who: Principal, args: Arguments) -> str | None:
         incarnations: Mapping[str, int] = args["incarnations"]

@@ -62,6 +62,7 @@ from fray.errors import (
     FrayError,
     InvalidRequestError,
     PermissionDeniedError,
+    RemoteError,
 )
 from fray.ids import AttemptId
 from fray.runtime.tasks import Scope
@@ -309,7 +310,7 @@ class Agent:
                     await self._converse()
             except (InvalidRequestError, PermissionDeniedError):
                 raise  # in a new life, too: it will not be otherwise
-            except ClusterError as exc:
+            except (ClusterError, RemoteError) as exc:
                 self._note_silence(exc)
                 await self._clock.sleep(RETRY_S)
 
@@ -349,9 +350,12 @@ class Agent:
                 for task in (listening, reporting):
                     if task.done():
                         task.result()
-        except InvalidRequestError as exc:
+        except (
+            InvalidRequestError,
+            RemoteError,
+        ) as exc:  # it makes no sense to it, or it has a bug
             # What runs here is not at fault and runs on: all is said again, from the beginning.
-            log.error("the controller refuses what this host tells it: %s", exc)
+            log.error("the controller cannot deal with what this host tells it: %s", exc)
             await self._clock.sleep(REFUSED_S)
 
     async def _listen(self) -> None:
@@ -385,7 +389,7 @@ class Agent:
             except TimeoutError:
                 pass  # nothing has changed
 
-    def _note_silence(self, exc: ClusterError) -> None:
+    def _note_silence(self, exc: FrayError) -> None:
         if _is_refusal(exc):
             self._lease.renew()
             return

@@ -252,11 +252,13 @@ class SupervisedAttempt:
         """Removes the run directory of an attempt that has ended.
 
         Raises:
+            OSError: It cannot be removed.
             ValueError: It still runs.
         """
         if self.exit is None:
             raise ValueError(f"attempt {self.attempt_id} still runs")
-        shutil.rmtree(self._run_dir)
+        with contextlib.suppress(FileNotFoundError):  # its task has removed it
+            shutil.rmtree(self._run_dir)
         group = self._group()
         if group is not None:
             group.remove()

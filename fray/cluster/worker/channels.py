@@ -40,6 +40,9 @@ LOOK_S = 5.0
 CONNECT_S = 5.0
 """A task whose port takes no connection for so long is not listening to anybody."""
 
+KILL_S = 2.0
+"""How long a program that was killed is waited for."""
+
 PIECE_BYTES = 64 << 10
 
 
@@ -75,7 +78,7 @@ class Ends(Protocol):
         ...
 
     def close(self) -> None:
-        """Ends it, and frees what it holds; nothing of it is used any more."""
+        """Ends it, and frees what it holds; nothing of it is used any more. Does not block."""
         ...
 
 
@@ -139,9 +142,10 @@ class Channel:
         self.exit_code: int | None = None
         self._written = 0
         self._writing = asyncio.Lock()
+        self._end = scope.spawn(self._watch(), name="end")
         self._tasks = [
             *(scope.spawn(self._pump(s, box), name="out") for s, box in self.outboxes.items()),
-            scope.spawn(self._watch(), name="end"),
+            self._end,
         ]
         if until is not None:
             self._tasks.append(scope.spawn(self._end_with(until), name="ends with its attempt"))
@@ -196,6 +200,7 @@ class Channel:
     async def close(self) -> None:
         """Ends it, and what it leads to."""
         self.ends.abort()
+        await asyncio.wait([self._end], timeout=KILL_S)  # one that hangs in the kernel stays there
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
@@ -247,6 +252,7 @@ class Port:
     def abort(self) -> None:
         """See `Ends.abort`."""
         self._writer.transport.abort()
+        self._ended.set()
 
     def close(self) -> None:
         """See `Ends.close`."""

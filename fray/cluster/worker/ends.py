@@ -11,7 +11,7 @@ from fray.cluster.controller.commands import ObservedAttempt
 from fray.cluster.worker.envs.build import BuildFailed
 from fray.cluster.worker.envs.container import ran_out_of_memory
 from fray.cluster.worker.taskfile import read_error
-from fray.errors import DeathCause, DeathKind, PayloadError
+from fray.errors import DeathCause, DeathKind, FrayError, PayloadError
 from fray.runtime.jsoncodec import json_dumps, json_loads
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ HOST_ERRORS = frozenset(
 )
 """What keeps an attempt from starting by no fault of its own: another host may do better."""
 
+TOLD = (FrayError, OSError, ValueError)
+"""What may be wrong with an attempt's request, or its host; anything else is a bug of fray's."""
+
 log = logging.getLogger(__name__)
 
 
@@ -61,7 +64,8 @@ def why_not_started(exc: Exception, host: str) -> DeathCause:
     if isinstance(exc, BuildFailed):
         message = f"its environment could not be built: {exc}"
         return DeathCause(DeathKind.BUILD_FAILED, message, host=host)
-    return DeathCause(DeathKind.APP_ERROR, f"it could not be started: {exc}")
+    told = str(exc) if isinstance(exc, TOLD) else f"{type(exc).__name__}: {exc}"
+    return DeathCause(DeathKind.APP_ERROR, f"it could not be started: {told}")
 
 
 def verdict_on(
@@ -108,4 +112,11 @@ def make_tellable(attempt: HostedAttempt) -> None:
         )
 
 
-__all__ = ["HOST_ERRORS", "is_host_fault", "make_tellable", "verdict_on", "why_not_started"]
+__all__ = [
+    "HOST_ERRORS",
+    "TOLD",
+    "is_host_fault",
+    "make_tellable",
+    "verdict_on",
+    "why_not_started",
+]

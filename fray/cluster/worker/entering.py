@@ -213,7 +213,7 @@ class InsideProgram:
     def close(self) -> None:
         """See `Ends.close`."""
         self.abort()
-        self._process.wait()
+        self._process.poll()  # what has not ended by now hangs in the kernel; see `subprocess`
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()

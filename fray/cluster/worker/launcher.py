@@ -242,6 +242,7 @@ class Launcher(Protocol):
             attempt_id: Which.
 
         Raises:
+            OSError: It cannot be removed; the next `adopt` tells of it again.
             ValueError: It still runs.
         """
         ...

@@ -260,6 +260,7 @@ class Preparation:
             held=around.held,
             lease_path=str(self._lease.path),
             lease_s=lease_s,
+            python=job.hints.get("python", ""),
         )
 
     def _environment(

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 from fray.cluster.control import BlobsApi, LogPiece
 from fray.cluster.controller.attempt import AttemptState
-from fray.cluster.worker.ends import is_host_fault, make_tellable, verdict_on, why_not_started
+from fray.cluster.worker.ends import (
+    TOLD,
+    is_host_fault,
+    make_tellable,
+    verdict_on,
+    why_not_started,
+)
 from fray.cluster.worker.hosted import HostedAttempt
 from fray.cluster.worker.logs import read_log
 from fray.cluster.worker.shipping import read_marks
@@ -231,9 +237,15 @@ class Roster:
         """It is not wanted any more: forgotten if it has ended, else ended."""
         if attempt.ended.is_set():
             del self.attempts[attempt.attempt_id]
-            self._scope.spawn(self._launcher.forget(attempt.attempt_id), name="forget")
+            self._scope.spawn(self._forget(attempt.attempt_id), name="forget")
         else:
             self._end(attempt, 0.0)
+
+    async def _forget(self, attempt_id: AttemptId) -> None:
+        try:
+            await self._launcher.forget(attempt_id)
+        except OSError as exc:  # the next agent tries again
+            log.warning("what attempt %s has left could not be removed: %s", attempt_id, exc)
 
     def _end(self, attempt: HostedAttempt, grace_s: float) -> None:
         stop_by = self._clock.monotonic() + grace_s
@@ -270,7 +282,9 @@ class Roster:
                 self._ended(attempt, AttemptState.STOPPED, attempt.why_stopped())
                 return
             attempt.running = await self._launcher.launch(launch)
-        except (FrayError, OSError, ValueError) as exc:
+        except Exception as exc:  # it fails, and no other: the agent looks after all of them
+            if not isinstance(exc, TOLD):
+                log.exception("attempt %s could not be started", attempt.attempt_id)
             if attempt.stopping:
                 self._ended(attempt, AttemptState.STOPPED, attempt.why_stopped())
                 return

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import platform
 import signal
 import sys
 import traceback
@@ -37,6 +38,26 @@ if TYPE_CHECKING:
     from fray.cluster.base import AsyncCluster
 
 STOPPED = "the job was told to stop"
+
+
+def check_python(pickled_by: str) -> None:
+    """Refuses what another Python has pickled: its code is for that one, and might crash this one.
+
+    Patch levels may differ, and programs, which are not pickled, know nothing of this.
+
+    Args:
+        pickled_by: The version; empty where nobody says.
+
+    Raises:
+        PayloadError: It is of another minor version than this one.
+    """
+    here = platform.python_version()
+    if pickled_by and pickled_by.split(".")[:2] != here.split(".")[:2]:
+        raise PayloadError(
+            f"Python {pickled_by} has pickled what is to run here, on Python {here}: functions and "
+            "classes travel between equal minor versions only (patch levels may differ). Launch it "
+            "from the version that hosts have, or give hosts the other one"
+        )
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
@@ -164,6 +185,7 @@ def main() -> int:
     task, payload = TaskFile.read(run_dir)
     answer_signals(run_dir)
     try:
+        check_python(task.python)
         if task.kind is TaskKind.ACTOR:
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(_run_actor(task, payload, run_dir))

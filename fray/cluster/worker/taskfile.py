@@ -111,6 +111,7 @@ class TaskFile:
         held: What it uses of its host's environments, likewise.
         lease_path: The file of its host's lease.
         lease_s: For how long that counts after it was renewed, in seconds.
+        python: The version of Python that has pickled what it runs; empty where nobody says.
     """
 
     kind: TaskKind
@@ -130,6 +131,7 @@ class TaskFile:
     held: tuple[str, ...] = ()
     lease_path: str = ""
     lease_s: float = 0.0
+    python: str = ""
 
     def identity(self) -> Identity:
         """Who the attempt is towards its cluster."""
@@ -218,7 +220,7 @@ def read_error(run_dir: Path) -> str:
     """
     try:
         return json_loads((run_dir / ERROR_FILE).read_bytes(), TaskError).message
-    except (FileNotFoundError, PayloadError):  # there is none, or somebody else wrote there
+    except (OSError, PayloadError):  # there is none, or the task has made something else of it
         return ""
 
 

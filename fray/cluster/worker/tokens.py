@@ -18,7 +18,7 @@ from fray.errors import ClusterError, ClusterUnavailable, FrayError, InvalidRequ
 
 if TYPE_CHECKING:
     from fray.cluster.control import FleetApi
-    from fray.cluster.security.api import HostTokens
+    from fray.cluster.security.api import AttemptToken, HostTokens
     from fray.ids import AttemptId, WorkerId
     from fray.runtime.clock import Clock
 
@@ -177,17 +177,23 @@ class AttemptTokens:
         self._put_off(due, now + RENEW_RETRY_S)
         try:
             tokens = await self._ask(due)
-            for each in tokens.attempts:
-                renewal = self._renewals.get(each.attempt_id)
-                if renewal is not None:
-                    was = renewal.path.stat()
-                    owner = (was.st_uid, was.st_gid)
-                    self._write(each.attempt_id, renewal.path, each.token, owner)
             if tokens.worker:
                 self._own.keep(tokens.worker)
             self._own_due_at = _half_time(self._own.read())
         except (FrayError, OSError) as exc:  # the present ones are good for long
             log.warning("tokens of this host were not renewed yet: %s", exc)
+            return
+        for each in tokens.attempts:
+            try:
+                self._renew(each)
+            except (FrayError, OSError) as exc:  # a task may have removed its own
+                log.warning("the token of %s was not renewed: %s", each.attempt_id, exc)
+
+    def _renew(self, token: AttemptToken) -> None:
+        renewal = self._renewals.get(token.attempt_id)
+        if renewal is not None:
+            was = renewal.path.stat()
+            self._write(token.attempt_id, renewal.path, token.token, (was.st_uid, was.st_gid))
 
     def _put_off(self, attempt_ids: Iterable[AttemptId], until: float) -> None:
         self._own_due_at = max(self._own_due_at, until)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from fray.cluster.archive.layout import (
@@ -232,3 +233,15 @@ async def test_unknown_job_is_told(job: Store):
     with pytest.raises(JobNotFoundError, match="nothing of job"):
         async for _ in archived_lines(ArchiveReader(job), JobId("ann/no")):
             pass
+
+
+def test_a_location_that_cannot_be_opened_is_told_as_an_archive_that_is_away() -> None:
+    class WithoutCredentials(fsspec.AbstractFileSystem):
+        cachable = False
+
+        def __init__(self, **_: object) -> None:
+            raise RuntimeError("no credentials")
+
+    fsspec.register_implementation("closed", WithoutCredentials, clobber=True)
+    with pytest.raises(ClusterUnavailable, match="closed://logs cannot be opened: RuntimeError"):
+        open_store("closed://logs")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fray.actor.directory import ActorKey, Endpoint
+from fray.cluster.control import NameClaim
 from fray.cluster.controller.book import Book
 from fray.cluster.controller.commands import MarkWorker, RegisterWorker
 from fray.cluster.controller.fleet import Fleet
@@ -17,6 +19,7 @@ from fray.cluster.controller.names import Names
 from fray.cluster.controller.records import Health
 from fray.cluster.controller.security import Security
 from fray.cluster.controller.specs import WorkerSpec
+from fray.cluster.reports import JobQuery
 from fray.cluster.shelflimits import ShelfLimits
 from fray.cluster.worker.hosts import host_resources
 from fray.ids import WorkerId
@@ -86,6 +89,31 @@ async def test_no_host_gets_orders_that_a_crash_could_take_back():
     await submitting
     assert (await asking).desired.worker_id == "w"
     assert (await asking).environments == kept
+    await book.close()
+
+
+async def test_whoever_looks_something_up_waits_for_no_disk():
+    clock = SystemClock()
+    store = SlowStore(MemoryDisk())
+    book = await Book.open(store, clock)
+    await book.commit(submission(1))
+    [job_id] = book.ledger.tables.jobs
+    names = Names(book, clock, book.generation)
+    endpoint = Endpoint("a-x", 1, "p", "h:1")
+    await names.register(NameClaim("ns", "x", endpoint, True, "slot", 1, 60.0))
+    jobs = Jobs(book, names, clock)
+    store.gate.clear()
+    writing = asyncio.create_task(book.commit(submission(2)))
+    await some_ticks()
+    async with asyncio.timeout(5):
+        assert (await names.locate(ActorKey("ns", name="x"), wait_s=0)).endpoints == (endpoint,)
+        assert [each.name for each in await names.list("ns", "")] == ["x"]
+        assert (await jobs.report(job_id)).job_id == job_id
+        assert (await jobs.wait(job_id, wait_s=0)).job_id == job_id
+        assert job_id in await jobs.ids(JobQuery())
+    assert not writing.done()
+    store.gate.set()
+    await writing
     await book.close()
 
 

@@ -104,6 +104,18 @@ def test_a_gang_counts_one_preemption_however_many_hosts_go(world):
     assert world.on(job) == ["t-0", "t-1", "t-2", "t-3"]
 
 
+def test_a_gang_that_runs_longer_than_its_limit_fails_as_a_whole(world):
+    world.slice("s")
+    (job,) = world.start(tpu(world, time_limit_s=50.0, max_retries_failure=3))
+    world.now += 60.0
+    world.schedule()
+    assert world.states(job) == ["stopping"] * 4
+    for index in range(4):
+        world.tell(job, index, STOPPED)
+    assert world.status(job) == "failed"
+    assert world.info(job).error_message == "task 0 ran longer than its time limit of 50 s"
+
+
 def test_the_preemption_budget_of_a_gang_ends(world):
     hosts = world.slice("s")
     (job,) = world.start(tpu(world, max_retries_preemption=0))

@@ -115,6 +115,7 @@ def test_a_repeated_submission_that_asks_for_something_else_is_refused(world):
         ((world.spec("a"), world.spec("c")), "another name"),
         ((world.spec("a"), world.spec("b", ResourceConfig(cpu=2))), "for job u/b, .* resources"),
         ((world.spec("a"), world.spec("b", time_limit_s=3)), "another time_limit_s"),
+        ((world.spec("a"), world.spec("b", evictable=False)), "another evictable"),
     ):
         with pytest.raises(InvalidRequestError, match=told):
             world.do(SubmitJobs("s1", jobs))

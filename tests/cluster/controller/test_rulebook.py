@@ -292,6 +292,19 @@ async def test_who_may_take_a_name_may_give_it_back_and_nobody_else(rules: Any) 
     assert not gives_back(ALICE, ACTORS_NAMESPACE, "a-1", "a-1")
 
 
+async def test_nobody_hears_what_became_of_anothers_processes(rules: Any) -> None:
+    def heard_of(who: Principal) -> set[str]:
+        ids = (CHILD, ELSEWHERE, BOBS, "alice/forgotten-1", "bob/forgotten-1", "")
+        endpoints = [claim("ns", "x", f"a-{job_id}", job_id).endpoint for job_id in ids]
+        assert rules(Scope.ENDPOINTS, who, endpoints=endpoints) is None
+        return {each.job_id for each in rules.arguments["endpoints"]}
+
+    drivers = ""  # what is no attempt's is known by its process alone
+    assert heard_of(ALICE) == {CHILD, ELSEWHERE, "alice/forgotten-1", drivers}
+    assert heard_of(BOB) == {BOBS, "bob/forgotten-1", drivers}
+    assert heard_of(inside(PARENT)) == {CHILD, "alice/forgotten-1", drivers}
+
+
 async def test_sessions_are_of_whoever_began_them(rules: Any) -> None:
     assert rules(Scope.SESSION, ALICE, session_id="d-1") is None
     assert rules(Scope.SESSION, BOB, session_id="d-1")

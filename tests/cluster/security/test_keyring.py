@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fray.cluster.home import ClusterHome
+from fray.cluster.security.api import AttemptToken, HostTokens
 from fray.cluster.security.audit import FILES, Audit
 from fray.cluster.security.claims import Role, read_claims
 from fray.cluster.security.keyring import LIFETIME_S, Keyring
 from fray.cluster.security.register import TokenRegister
 from fray.cluster.security.tokens import SignedAuthenticator
-from fray.cluster.worker.tokens import WorkerToken
+from fray.cluster.worker.tokens import AttemptTokens, WorkerToken
 from fray.errors import ClusterError, InvalidRequestError
+from fray.ids import AttemptId, WorkerId
 from fray.runtime.auth import TokenRefused
 from fray.runtime.clock import SystemClock
 
@@ -180,3 +183,34 @@ def test_worker_uses_the_token_that_is_good_for_longer(
     other = Keyring(ClusterHome("two", tmp_path), clock).signer()
     given.write_text(of_other := other.sign(other.claims("ops", Role.WORKER, 10.0)))
     assert own.read() == of_other, "it works for another cluster now"
+
+
+async def test_a_task_that_has_removed_its_token_keeps_no_other_from_being_renewed(
+    tmp_path: Path, home: ClusterHome, clock: SetClock
+) -> None:
+    signer = Keyring(home, clock).signer()
+    ids = [AttemptId(f"u/job/{number}#0") for number in range(3)]
+
+    def token(of: str) -> str:
+        return signer.sign(signer.claims(of, Role.JOB, 1000.0))
+
+    class Fleet:
+        async def tokens(
+            self, worker_id: WorkerId, boot_id: str, attempt_ids: list[AttemptId]
+        ) -> HostTokens:
+            made = tuple(AttemptToken(each, token("new")) for each in attempt_ids)
+            return HostTokens(made, signer.sign(signer.claims("ops", Role.WORKER, 2000.0)))
+
+    given = tmp_path / "given"
+    given.write_text(signer.sign(signer.claims("ops", Role.WORKER, 1000.0)))
+    own = WorkerToken(given, tmp_path / "kept")
+    fleet: Any = Fleet()
+    tokens = AttemptTokens(WorkerId("w"), lambda: "boot", lambda: fleet, own, clock)
+    paths = [tmp_path / str(number) for number in range(3)]
+    for attempt_id, path in zip(ids, paths, strict=True):
+        await tokens.first(attempt_id, path, lambda: True, given=token("old"))
+    clock.now += 600.0
+    paths[0].unlink()
+    await tokens.renew()
+    assert [read_claims(path.read_text().strip()).sub for path in paths[1:]] == ["new", "new"]
+    assert own.read() != given.read_text()

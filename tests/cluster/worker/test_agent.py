@@ -79,8 +79,10 @@ class Puppets(Launcher):
         self.launched: list[Puppet] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.failures: list[OSError] = []
+        self.failures: list[Exception] = []
         self.end_at_once = False
+        self.forgotten: list[AttemptId] = []
+        self.keeps: OSError | None = None
 
     async def launch(self, spec: LaunchSpec) -> Running:
         await self.gate.wait()
@@ -96,7 +98,9 @@ class Puppets(Launcher):
         return []
 
     async def forget(self, attempt_id: AttemptId) -> None:
-        pass
+        self.forgotten.append(attempt_id)
+        if self.keeps is not None:
+            raise self.keeps
 
     async def close(self, kill: bool) -> None:
         pass
@@ -268,6 +272,31 @@ async def test_a_full_disk_is_the_hosts_fault_and_a_missing_program_the_jobs(
     await until(lambda: bool(task(job_id)[0].history))
     assert (task(job_id)[0].failures == 0) is by_host
     assert (world.status(job_id) is JobStatus.FAILED) is not by_host
+
+
+async def test_a_job_at_which_the_agent_itself_fails_takes_no_other_along(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.launcher.failures.append(KeyError("actor"))
+    odd = await world.submit("odd")
+    await until(lambda: world.status(odd) is JobStatus.FAILED)
+    assert "KeyError: 'actor'" in world.controller.book.ledger.job(odd).error_message
+    assert f"{odd}/0#0 could not be started" in caplog.text
+    assert not world.agent.failed.done()
+    other = await world.submit("other")
+    await until(lambda: bool(world.launcher.launched))
+    world.launcher.launched[0].end()
+    await until(lambda: world.status(other) is JobStatus.SUCCEEDED)
+
+
+async def test_what_an_attempt_has_left_and_cannot_be_removed_ends_no_agent(world: World) -> None:
+    world.launcher.keeps = OSError(errno.ENOTEMPTY, "a process of it still writes there")
+    world.launcher.end_at_once = True
+    for name in ("first", "second"):
+        job_id = await world.submit(name)
+        await until(lambda job_id=job_id: world.status(job_id) is JobStatus.SUCCEEDED)
+    await until(lambda: len(world.launcher.forgotten) == 2)
+    assert not world.agent.failed.done()
 
 
 async def test_an_end_that_cannot_be_reported_fails_its_attempt_and_no_other(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -101,3 +102,17 @@ async def test_a_program_ends_with_its_attempt(channels: Channels, attempt: Host
     piece = await channels.read("exec", 1, 0, 100, 60.0)
     assert piece.exit_code == 137
     await channels.close("exec")
+
+
+async def test_a_program_that_no_signal_ends_keeps_nobody_waiting(
+    channels: Channels, monkeypatch: pytest.MonkeyPatch
+):
+    pids: list[int] = []
+    monkeypatch.setattr(module, "KILL_S", 0.05)
+    with monkeypatch.context() as deaf:  # as one that hangs in a driver
+        deaf.setattr(os, "killpg", lambda pid, _number: pids.append(pid))
+        await channels.open_exec("exec", SLEEP)
+        async with asyncio.timeout(20):
+            await channels.close("exec")
+    os.kill(pids[0], signal.SIGKILL)
+    assert repr(channels) == "<Channels 0>"

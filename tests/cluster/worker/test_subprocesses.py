@@ -684,3 +684,16 @@ def test_launcher_works_on_a_uvloop_in_any_thread(harness: SubprocessHarness):
     thread.start()
     thread.join(60)
     assert ends == [5]
+
+
+async def test_attempt_whose_folder_its_task_has_removed_can_be_forgotten(
+    harness: SubprocessHarness,
+):
+    launcher = harness.launcher()
+    spec = harness.spec("gone", None, "/bin/sh", "-c", 'rm -r "$FRAY_RUN_DIR"')
+    running = await launcher.launch(spec)
+    ended = await running.wait()
+    assert ended.cause is not None
+    await launcher.forget(spec.attempt_id)
+    assert await launcher.adopt() == []
+    await launcher.close(kill=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fray.cluster import Entrypoint, JobRequest, JobStatus, LocalCluster, ResourceConfig
+from fray.cluster.worker.envs.container import STATE_FILE, ran_out_of_memory
+from fray.cluster.worker.taskfile import ERROR_FILE, read_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +37,33 @@ def sleep_in_the_thread(folder: Path) -> None:
 
 def end_with(exc: BaseException) -> None:
     raise exc
+
+
+def test_functions_of_another_python_are_refused_and_those_of_another_patch_level_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    major, minor, _ = platform.python_version_tuple()
+    statuses: dict[str, JobStatus] = {}
+    with LocalCluster(use_processes=True) as cluster:
+        for version in (f"{major}.{minor}.99", f"{major}.99.1"):
+            monkeypatch.setattr(platform, "python_version", lambda version=version: version)
+            request = JobRequest("from-elsewhere", Entrypoint.from_callable(print, args=("hi",)))
+            info = cluster.wait(cluster.launch(request))
+            statuses[version] = info.status
+    assert list(statuses.values()) == [JobStatus.SUCCEEDED, JobStatus.FAILED]
+    assert f"Python {major}.99.1 has pickled what is to run here, on" in (info.error_message or "")
+
+
+def test_what_a_task_makes_of_its_own_folder_disturbs_nobody_who_looks_there(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ERROR_FILE).mkdir()
+    (tmp_path / STATE_FILE).write_bytes(b"\xff")
+    assert read_error(tmp_path) == ""
+    assert not ran_out_of_memory(tmp_path)
+    (tmp_path / STATE_FILE).unlink()
+    (tmp_path / STATE_FILE).mkdir()
+    assert not ran_out_of_memory(tmp_path)
 
 
 def test_a_job_that_fails_is_told_of_in_the_same_words_in_a_thread_and_in_a_process() -> None:

@@ -66,6 +66,7 @@ def _comparable(spec: JobSpec) -> dict[str, object]:
         "time_limit_s": spec.time_limit_s,
         "queue_limit_s": spec.queue_limit_s,
         "detached": spec.detached,
+        "evictable": spec.evictable,
     }
 
 

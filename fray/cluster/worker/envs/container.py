@@ -124,8 +124,8 @@ def ran_out_of_memory(run_dir: Path) -> bool:
         run_dir: The attempt's.
     """
     try:
-        return (run_dir / STATE_FILE).read_text().strip() == "true"
-    except FileNotFoundError:  # there was none
+        return (run_dir / STATE_FILE).read_bytes().strip() == b"true"
+    except OSError:  # there was none
         return False
 
 

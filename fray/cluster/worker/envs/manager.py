@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fray.cluster.blobs import digest_of
 from fray.cluster.bundles import DIGEST_FILE, unpack_workspace
 from fray.cluster.shelflimits import ShelfLimits
 from fray.cluster.worker.accounts import Account
@@ -24,7 +25,7 @@ from fray.cluster.worker.envs.build import BUILD_TIMEOUT_S, BuildFailed, Command
 from fray.cluster.worker.envs.container import Images
 from fray.cluster.worker.envs.needs import Needs, needs_of
 from fray.cluster.worker.envs.shelf import Shelf, remove, size_of
-from fray.errors import FrayError, InvalidRequestError, PayloadError
+from fray.errors import InvalidRequestError, PayloadError
 
 if TYPE_CHECKING:
     from fray.runtime.clock import Clock
@@ -255,7 +256,7 @@ class Environments:
         except asyncio.CancelledError:
             making.made.cancel()
             raise
-        except (FrayError, OSError) as exc:
+        except Exception as exc:  # whatever it is, those who wait must hear of it
             making.made.set_exception(exc)
             making.made.exception()  # whoever waited may have gone just now
         else:
@@ -290,7 +291,7 @@ class Environments:
             code.mkdir(mode=0o755 if asked.account is None else 0o750)
             (path / DIGEST_FILE).write_text(asked.bundle)
             try:
-                await asyncio.to_thread(unpack_workspace, data, code)
+                await asyncio.to_thread(_unpack, data, asked.bundle, code)
             except PayloadError as exc:
                 raise BuildFailed(str(exc)) from exc
             if asked.account is not None:
@@ -366,6 +367,19 @@ class Environments:
         if not path.exists():
             _give(path, account)
         return path
+
+
+def _unpack(data: bytes, digest: str, folder: Path) -> None:
+    """Unpacks a bundle that is what its digest says. Blocks.
+
+    Raises:
+        BuildFailed: It came damaged.
+        PayloadError: It is none.
+        OSError: It cannot be written.
+    """
+    if digest_of(data) != digest:  # damaged text unpacks as well, mostly
+        raise BuildFailed("its bundle came damaged: it has another digest", of_moment=True)
+    unpack_workspace(data, folder)
 
 
 def _is_there_already(needs: Needs) -> bool:

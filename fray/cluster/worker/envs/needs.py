@@ -14,11 +14,11 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from fray.errors import InvalidRequestError
 
@@ -28,6 +28,9 @@ _NAMED_PATH = re.compile(r"[^@#\s]+\s*@\s*(file:|[./~])")
 _INCLUDE = re.compile(
     r"(?m)^\s*(-[rce]\b|--(requirement|constraint|editable)\b|[./~]|[^#@\n]+@\s*file:)"
 )
+
+_Shape: TypeAlias = "tuple[tuple[str, ...], Callable[[Any], bool], str]"
+"""Where something is in a file, of which kind it has to be, and what that is called."""
 
 
 class Source(StrEnum):
@@ -180,10 +183,64 @@ def _read(folder: Path, name: str) -> str:
 
 def _project_of(folder: Path | None) -> Mapping[str, Any]:
     text = _read(folder, "pyproject.toml") if folder is not None else ""
+    return _loaded("pyproject.toml", text, _PROJECT_SHAPES)
+
+
+def _loaded(name: str, text: str, shapes: Sequence[_Shape]) -> Mapping[str, Any]:
+    """A file of the project, of which all that is looked at here is of the kind that it has to be.
+
+    Raises:
+        InvalidRequestError: It is not.
+    """
     try:
-        return tomllib.loads(text)
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
-        raise InvalidRequestError(f"pyproject.toml of the workspace makes no sense: {exc}") from exc
+        raise InvalidRequestError(f"{name} of the workspace makes no sense: {exc}") from exc
+    for path, fits, what in shapes:  # what holds something comes before that
+        value: Any = document
+        for key in path:
+            value = value.get(key)
+            if value is None:
+                break
+        if value is not None and not fits(value):
+            raise InvalidRequestError(
+                f"{name} of the workspace makes no sense: {'.'.join(path)} is to be {what}"
+            )
+    return document
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(each, str)
+        for each in value  # pyright: ignore[reportUnknownVariableType]
+    )
+
+
+def _are_named_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_are_texts, value.values()))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+
+
+def _are_packages(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(each, dict) and isinstance(each.get("source", {}), dict)  # pyright: ignore[reportUnknownMemberType]
+        for each in value  # pyright: ignore[reportUnknownVariableType]
+    )
+
+
+_PROJECT_SHAPES: Sequence[_Shape] = (
+    (("project",), _is_table, "a table"),
+    (("project", "dependencies"), _are_texts, "a list of strings"),
+    (("project", "dynamic"), _are_texts, "a list of strings"),
+    (("project", "optional-dependencies"), _are_named_texts, "a table of lists of strings"),
+    (("tool",), _is_table, "a table"),
+    (("tool", "uv"), _is_table, "a table"),
+)
+
+_LOCK_SHAPES: Sequence[_Shape] = ((("package",), _are_packages, "a list of tables"),)
 
 
 def _check_extras(extras: Sequence[str], source: Source, declared: Mapping[str, Any]) -> None:
@@ -224,10 +281,8 @@ def _is_dynamic(declared: Mapping[str, Any]) -> bool:
 
 
 def _packages(lock: str) -> list[Mapping[str, Any]]:
-    try:
-        return cast("list[Mapping[str, Any]]", tomllib.loads(lock).get("package", []))
-    except tomllib.TOMLDecodeError as exc:
-        raise InvalidRequestError(f"uv.lock of the workspace makes no sense: {exc}") from exc
+    document = _loaded("uv.lock", lock, _LOCK_SHAPES)
+    return cast("list[Mapping[str, Any]]", document.get("package", []))
 
 
 def _is_itself(package: Mapping[str, Any]) -> bool:

@@ -336,3 +336,17 @@ async def test_a_package_of_the_project_s_own_files_is_installed(host, wheels, t
     (tmp_path / "control" / "go").touch()
     where = await host.obtain(bundle=host.bundle(root), pip_packages=["./libs/tools"])
     assert run(where, "import toolsdep; print(toolsdep.VERSION)") == "1.0"
+
+
+async def test_whoever_waits_hears_of_any_failure_whatever_it_is(host):
+    with pytest.raises(KeyError):  # of `fetch`: there is no such bundle
+        async with asyncio.timeout(20):
+            await host.obtain(bundle="0" * 64)
+
+
+async def test_a_bundle_that_came_damaged_is_not_unpacked(host, wheels, tmp_path):
+    digest = host.bundle(write_project(tmp_path / "p", wheels))
+    host.blobs[digest] = host.blobs[host.bundle(write_project(tmp_path / "other", wheels))] + b"x"
+    with pytest.raises(BuildFailed, match="came damaged") as told:
+        await host.obtain(bundle=digest)
+    assert told.value.of_moment

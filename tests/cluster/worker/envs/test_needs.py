@@ -142,6 +142,37 @@ def test_a_file_that_makes_no_sense_is_named(tmp_path, name):
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "where"),
+    [
+        ("pyproject.toml", 'project = "mine"', "project"),
+        ("pyproject.toml", '[project]\ndependencies = "numpy"', "project.dependencies"),
+        ("pyproject.toml", "[project]\ndependencies = [1]", "project.dependencies"),
+        ("pyproject.toml", '[project]\ndynamic = "version"', "project.dynamic"),
+        (
+            "pyproject.toml",
+            '[project]\noptional-dependencies = ["numpy"]',
+            "project.optional-dependencies",
+        ),
+        (
+            "pyproject.toml",
+            '[project.optional-dependencies]\ngpu = "cudalib"',
+            "project.optional-dependencies",
+        ),
+        ("pyproject.toml", "tool = 1", "tool"),
+        ("pyproject.toml", "[tool]\nuv = [1]", "tool.uv"),
+        ("uv.lock", 'package = "numpy"', "package"),
+        ("uv.lock", 'package = ["numpy"]', "package"),
+        ("uv.lock", '[[package]]\nsource = "index"', "package"),
+    ],
+)
+def test_a_file_whose_parts_are_of_another_kind_is_named_with_them(tmp_path, name, text, where):
+    project(tmp_path, **pyproject())
+    project(tmp_path, **{name: text})
+    with pytest.raises(InvalidRequestError, match=f"{name} of the workspace .*: {where} is to be"):
+        needs_of(tmp_path, (), ())
+
+
+@pytest.mark.parametrize(
     "package",
     [
         "numpy",

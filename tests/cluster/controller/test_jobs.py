@@ -110,12 +110,15 @@ def test_a_repeated_submission_changes_nothing_and_answers_with_the_first_jobs(w
 
 def test_a_repeated_submission_that_asks_for_something_else_is_refused(world):
     world.do(SubmitJobs("s1", (world.spec("a"), world.spec("b"))))
+    variables = Environment(env_names=("MODE",))
     for jobs, told in (
         ((world.spec("a"),), "made with 2 jobs .* now has 1"),
         ((world.spec("a"), world.spec("c")), "another name"),
         ((world.spec("a"), world.spec("b", ResourceConfig(cpu=2))), "for job u/b, .* resources"),
         ((world.spec("a"), world.spec("b", time_limit_s=3)), "another time_limit_s"),
         ((world.spec("a"), world.spec("b", evictable=False)), "another evictable"),
+        ((world.spec("a"), world.spec("b", reservation="r-1")), "another reservation"),
+        ((world.spec("a"), world.spec("b", environment=variables)), "another set of variables"),
     ):
         with pytest.raises(InvalidRequestError, match=told):
             world.do(SubmitJobs("s1", jobs))

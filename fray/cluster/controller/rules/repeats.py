@@ -45,7 +45,7 @@ def check_same(draft: Draft, command: SubmitJobs, known: Sequence[JobId]) -> Non
             )
 
 
-_OF_ENVIRONMENT = ("docker_image", "extras", "pip_packages")
+_OF_ENVIRONMENT = ("docker_image", "extras", "pip_packages", "set of variables")
 
 
 def _comparable(spec: JobSpec) -> dict[str, object]:
@@ -58,6 +58,7 @@ def _comparable(spec: JobSpec) -> dict[str, object]:
         "docker_image": spec.environment.docker_image,
         "extras": spec.environment.extras,
         "pip_packages": spec.environment.pip_packages,
+        "set of variables": sorted(spec.environment.env_names),
         "resources": replace(spec.resources, regions=list(regions) if regions else None),
         "gang": (spec.gang, spec.hosts_per_replica),
         "max_retries_failure": spec.max_retries_failure,
@@ -67,6 +68,7 @@ def _comparable(spec: JobSpec) -> dict[str, object]:
         "queue_limit_s": spec.queue_limit_s,
         "detached": spec.detached,
         "evictable": spec.evictable,
+        "reservation": spec.reservation,
     }
 
 

@@ -1,4 +1,4 @@
-"""What the contexts of one process do with actors: names, constructors, the context of their code."""
+"""Actors of contexts of one process: names, constructors, the context of their code."""
 
 from __future__ import annotations
 

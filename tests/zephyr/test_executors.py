@@ -8,13 +8,16 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from zephyr import Backend, Dataset, ExecutionHint, ShardLostError, ThreadpoolBackend
+from zephyr.actors import END_S, ActorExecutor
 from zephyr.executors import StageRef, ThreadExecutor
 from zephyr.progress import make_progress
+from zephyr.staff import Worker
 from zephyr.task import ShardWork, Task
 
 
@@ -185,3 +188,21 @@ def test_two_attempts_may_end_at_the_same_moment(tmp_path: Path) -> None:
     executor.abandon(second.key)
     assert (first.error, executor.room) == (None, 2)
     executor.close()
+
+
+def test_workers_that_cannot_be_ended_are_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unreachable(Worker):
+        def kill(self) -> Any:
+            return self
+
+        def result(self, timeout: float) -> None:
+            nonlocal now
+            now += timeout
+            raise TimeoutError
+
+    now = 100.0
+    monkeypatch.setattr("zephyr.actors.time.monotonic", lambda: now)
+    executor = ActorExecutor(SimpleNamespace(system=None), 100, None)
+    executor._staff.workers.update(Unreachable() for _ in range(100))
+    executor.close()
+    assert now == 100.0 + END_S

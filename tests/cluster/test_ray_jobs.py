@@ -46,7 +46,7 @@ def nothing():
 
 def test_a_job_for_which_there_is_no_room_can_be_terminated(cluster):
     job = launched(cluster, nothing, resources=ResourceConfig(cpu=10_000))
-    time.sleep(0.5)
+    cluster.wait(launched(cluster, nothing))  # by then Ray has been asked for both
     assert cluster.poll(job).status is JobStatus.PENDING
     cluster.terminate(job)
     assert cluster.wait(job).status is JobStatus.STOPPED

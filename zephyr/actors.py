@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import queue
+import time
 from typing import Any
 
 from fray.actor import ActorHandle, ActorOptions
@@ -12,6 +13,9 @@ from zephyr.executors import Ended, Key, StageRef
 from zephyr.staff import Staff, Worker
 from zephyr.task import Task, TaskResult, run_stored
 from zephyr.worker import GC_THRESHOLD
+
+END_S = 10.0
+"""So long all workers together may take to end."""
 
 
 class ShardWorker:
@@ -141,9 +145,10 @@ class ActorExecutor:
         """See `Executor`. Blocks until the workers have ended: nothing is written after that."""
         ends = [worker.kill() for worker in self._staff.workers]
         self._staff.workers.clear()
+        give_up_at = time.monotonic() + END_S
         for end in ends:
             try:
-                end.result(timeout=10)
+                end.result(timeout=max(give_up_at - time.monotonic(), 0.0))
             except (FrayError, TimeoutError):
                 continue  # its host is gone, or the cluster: nobody is left who could be told
 

@@ -82,7 +82,8 @@ class _Execute:
                 verbose: Print the plan before.
                 max_parallelism: Tasks that run at once, ≥ 1; None for the backend's own limit.
                 dry_run: Print the plan, and do nothing.
-                memory: Of each worker, such as ``"4GB"``; None for the backend's own.
+                memory: Of each worker, such as ``"4GB"``, and of all threads of this process
+                    together; None for the backend's own.
 
             Returns:
                 The items of the result, in the order of shards; none for a dry run.
@@ -148,13 +149,10 @@ class Backend:
         memory = self.memory_bytes if request.memory_bytes is None else request.memory_bytes
         hints = request.hints
         limit = self._limit(request.max_parallelism)
-        sort_bytes = self._sort_bytes(limit)
-        if memory is not None:
-            sort_bytes = max(memory // SORT_SHARE, LEAST_SORT_BYTES)
         scratch = self.scratch or default_scratch()
         settings = Settings(
             scratch,
-            sort_bytes,
+            self.sort_bytes(limit, memory),
             hints.chunk_size,
             not is_disk(scratch),
             SchedulePolicy(hints.attempts_max, hints.speculate, slow_least_s=hints.straggler_s),
@@ -169,8 +167,16 @@ class Backend:
         limits = [each for each in (asked, self.max_parallelism) if each is not None]
         return min(limits, default=1024)
 
-    def _sort_bytes(self, limit: int) -> int:
-        return SORT_BYTES
+    def sort_bytes(self, limit: int, memory_bytes: int | None) -> int:
+        """How much sorting may hold in each task.
+
+        Args:
+            limit: Tasks that run at once, at most.
+            memory_bytes: Of each worker; None where nobody has said it.
+        """
+        if memory_bytes is None:
+            return SORT_BYTES
+        return max(memory_bytes // SORT_SHARE, LEAST_SORT_BYTES)
 
     def _executor(self, limit: int, memory_bytes: int | None) -> Executor:
         raise TypeError("Backend() executes nothing itself: use get_backend(), or Backend.execute")
@@ -196,11 +202,16 @@ class Request:
 class ThreadpoolBackend(Backend):
     """Executes datasets on threads of this process: for pipelines that wait for files or services.
 
-    Functions are shared with the caller, so that they may close over what cannot be pickled.
+    Functions are shared with the caller, so that they may close over what cannot be pickled. All
+    threads together are one worker, as far as memory goes.
     """
 
-    def _sort_bytes(self, limit: int) -> int:
-        return min(SORT_BYTES, THREADS_SORT_BYTES // min(limit, THREADS_MOST))
+    def sort_bytes(self, limit: int, memory_bytes: int | None) -> int:
+        """See `Backend.sort_bytes`."""
+        threads = min(limit, THREADS_MOST)
+        if memory_bytes is None:
+            return min(SORT_BYTES, THREADS_SORT_BYTES // threads)
+        return max(memory_bytes // SORT_SHARE // threads, LEAST_SORT_BYTES)
 
     def _executor(self, limit: int, memory_bytes: int | None) -> Executor:
         return ThreadExecutor(min(limit, THREADS_MOST))
@@ -242,6 +253,13 @@ class RayBackend(ContextBackend):
         from fray.job import create_job_ctx
 
         super().__init__(create_job_ctx("ray"), **options)
+
+    def _executor(self, limit: int, memory_bytes: int | None) -> Executor:
+        from fray.job import create_job_ctx
+
+        if memory_bytes is None:
+            return super()._executor(limit, memory_bytes)
+        return ContextExecutor(create_job_ctx("ray", memory=memory_bytes), limit)
 
 
 class FrayBackend(Backend):
@@ -288,9 +306,10 @@ def get_backend(backend_type: BackendType = "auto", **kwargs: Any) -> Backend:
     """Gets a backend.
 
     Args:
-        backend_type: ``"auto"`` takes fray where the current cluster is one of hosts, Ray within a
-            job of Ray's, and threads otherwise. (`Backend.execute` looks at the pipeline as well:
-            locally it takes processes where large files are read.)
+        backend_type: ``"auto"`` takes fray where ``FRAY_CLUSTER_SPEC`` names a cluster of hosts,
+            Ray within a job of Ray's, and threads otherwise: the environment decides, not the
+            current cluster. (`Backend.execute` looks at the pipeline as well: locally it takes
+            processes where large files are read.)
         **kwargs: Of the backend.
 
     Raises:

@@ -280,7 +280,8 @@ class Dataset(Generic[T]):
 
         Both have the same number of shards, the items of a key are in shards of the same number,
         and each shard is sorted by key: so come the results of `group_by` with the same keys and
-        ``num_output_shards``. Nothing is shuffled. A shard that is not sorted is refused.
+        ``num_output_shards``. Nothing is shuffled. A shard that is not sorted is refused. All items
+        there that have one key are in memory together; those here stream.
 
         Args:
             right: The other dataset.

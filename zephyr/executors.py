@@ -168,7 +168,9 @@ class ThreadExecutor:
 
     def abandon(self, key: Key) -> None:
         """See `Executor`. The thread ends at its next batch of items."""
-        self._stops.pop(key).set()
+        stop = self._stops.pop(key, None)
+        if stop is not None:  # else it has ended together with the one that is wanted
+            stop.set()
 
     def close(self) -> None:
         """See `Executor`. Threads that are busy with an item end after it."""

@@ -103,6 +103,7 @@ def glob(pattern: str) -> list[str]:
     """
     scheme = _ROOT_OF.match(pattern)
     fs, _ = filesystem(pattern)
+    fs.invalidate_cache()  # other processes write, too: what was listed once may be old
     found: set[str] = set()
     for one in _braces(re.sub(r"(?<!:)//+", "/", pattern)):
         literal = re.match(r"([^*?\[]*/)?", one)
@@ -145,6 +146,7 @@ def exists(path: str) -> bool:
     if local is not None:
         return os.path.exists(local)
     fs, within = filesystem(path)
+    fs.invalidate_cache(within)
     return bool(fs.exists(within))
 
 
@@ -209,6 +211,7 @@ def open_stored(path: str) -> Generator[IO[bytes]]:
             yield file  # pyright: ignore[reportReturnType]
         return
     fs, within = filesystem(path)
+    fs.invalidate_cache(within)  # of its size, as it was when it was listed
     with fs.open(within, "rb") as file:
         yield file
 
@@ -356,21 +359,48 @@ def write_whole(path: str, tag: str, may_appear: Callable[[], object]) -> Genera
         folder, name = os.path.split(local)
         os.makedirs(folder or ".", exist_ok=True)
         first = os.path.join(folder, unfinished(name, tag))
+        file = _new_file(first)
+        mine = os.dup(file.fileno())  # so that it can be told from any other one
         try:
-            with open(first, "wb") as file:
+            with file:
                 yield file
             may_appear()
+            if not _leads_to(first, mine):
+                raise FileExistsError(f"{path} is being written by another process, as {first}")
             os.replace(first, local)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
+            if _leads_to(first, mine):
                 os.remove(first)
             raise
+        finally:
+            os.close(mine)
         return
     with tempfile.NamedTemporaryFile(prefix="zephyr-") as file:
         yield cast("IO[bytes]", file)
         file.flush()
         may_appear()
         upload(file.name, path, tag)
+
+
+def _new_file(path: str) -> IO[bytes]:
+    """A file that nobody else writes.
+
+    A job context starts an attempt again whose process it takes for dead. Should that live, it
+    keeps the file that it has.
+    """
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+        with contextlib.suppress(FileExistsError):
+            return open(path, "xb")
+
+
+def _leads_to(path: str, number: int) -> bool:
+    """Whether a path is that of a file which is open under a number."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(number))
+    except FileNotFoundError:
+        return False
 
 
 def upload(source: str, path: str, tag: str) -> None:

@@ -98,7 +98,7 @@ class ProcessExecutor:
             worker = workers[connection]
             try:
                 answer = worker.connection.recv_bytes()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):  # between two answers, or within one
                 ended += self._staff.replace(worker, WorkerDied(worker.death()))
             else:
                 ended += self._hear(worker, answer)

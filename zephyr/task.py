@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -157,15 +158,20 @@ def forget_files(code: StageCode, task: Task) -> None:
 
 
 class _Files:
-    """Makes the files of an attempt."""
+    """Makes the files of an attempt.
+
+    Their names are used once: a job context starts an attempt again whose process it takes for
+    dead, and that process may live and go on writing.
+    """
 
     def __init__(self, code: StageCode, task: Task) -> None:
         self._task, self._stage = task, code.number
+        self._token = os.urandom(6).hex()
         self._numbers = itertools.count()
 
     def new(self) -> SpillFile:
         task = self._task
-        name = f"{task.number}-{task.attempt}-{next(self._numbers)}"
+        name = f"{task.number}-{task.attempt}-{self._token}-{next(self._numbers)}"
         return SpillFile(spill_path(task.scratch, self._stage, name), task.compress)
 
 

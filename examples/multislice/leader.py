@@ -127,8 +127,8 @@ class Leader:
         elif (found := self._checkpoints.latest()) is not None:  # all were lost, or it is resumed
             self.step = found[0]
             await group.load.on(new).remote(found[1])
-        elif self.step:
-            raise RuntimeError("all slices were lost before the first checkpoint")
+        else:  # all were lost before the first checkpoint: new ones are at the beginning
+            self.step = 0
         self._current = set(group.slices)
 
     async def _gradients(self) -> Gradients:

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from fray.cluster.base import check_group, check_job_id, check_submission_id
 from fray.cluster.blobs import pack
@@ -18,7 +18,7 @@ from fray.cluster.current import identity_of
 from fray.cluster.environment_sender import check_environment
 from fray.cluster.identity import user_name
 from fray.cluster.rayimport import import_ray
-from fray.cluster.rayjobs import RayJob
+from fray.cluster.rayjobs import RayJob, no_such_job
 from fray.cluster.raykeeper import Keeper
 from fray.cluster.rayoptions import bundle_of, import_environment, options_of
 from fray.cluster.rayrunner import RayTask
@@ -33,7 +33,7 @@ from fray.cluster.types import (
 )
 from fray.cluster.worker.envs.needs import Needs, needs_of
 from fray.cluster.workspace import workspace_files
-from fray.errors import JobFailedError, JobNotFoundError, UnsupportedError
+from fray.errors import JobFailedError, UnsupportedError
 from fray.ids import JobId, Namespace, ReservationId
 from fray.runtime.clock import SystemClock
 from fray.runtime.serialization import dumps_call
@@ -57,10 +57,10 @@ class RayCluster:
     """Jobs, names and actors of fray's on Ray. See `Cluster`.
 
     Each task is a process below an actor of Ray's, with the resources of its replica; a group is a
-    placement group. The jobs, the last 10,000 lines of each one's output, and the names of actors
-    are kept by a detached actor, so they are found again by whoever connects to that Ray later, as
-    long as it lives. Every host needs fray installed, or the project of the job's environment must
-    bring it.
+    placement group. The jobs (of those that have ended, the last 1,000), the last 10,000 lines of
+    each one's output, and the names of actors are kept by a detached actor, so they are found again
+    by whoever connects to that Ray later, as long as it lives. Every host needs fray installed, or
+    the project of the job's environment must bring it.
 
     What Ray cannot do is refused before anything is done: reservations, mapped ports, images,
     regions, priorities, limits of time, TPUs of several hosts; supervisors and groups of actors.
@@ -249,7 +249,7 @@ class RayCluster:
         check_job_id(job_id)
         info: JobInfo | None = self._ask("poll", job_id)
         if info is None:
-            raise JobNotFoundError(f"no job on this Ray has the id {job_id!r}")
+            raise no_such_job(job_id)
         return info
 
     def terminate(self, job_id: JobId) -> None:
@@ -285,7 +285,9 @@ class RayCluster:
 
     def _ended(self, job_id: JobId) -> JobInfo:
         while True:
-            info = cast("JobInfo", self._ask("wait", job_id, QUESTION_S))
+            info: JobInfo | None = self._ask("wait", job_id, QUESTION_S)
+            if info is None:  # its keeper was started again, and knows no jobs
+                raise no_such_job(job_id)
             if JobStatus.finished(info.status):
                 return info
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from fray.cluster.rayimport import import_ray
 from fray.cluster.rayrunner import SEND_S, RayTask, Runner
 from fray.cluster.types import JobInfo, JobStatus, TaskStatus
-from fray.errors import DeathCause, DeathKind
+from fray.errors import DeathCause, DeathKind, JobNotFoundError
 from fray.ids import JobId
 from fray.runtime.tasks import Scope
 
 LINES_MAX = 10_000
 """Lines of a job's output that are kept, its last ones."""
+
+ENDED_MAX = 1_000
+"""So many jobs are remembered that have ended, the last ones."""
 
 
 class Attempts(Protocol):
@@ -62,6 +66,7 @@ class RayJob:
 @dataclass
 class _Entry:
     job: RayJob
+    submission: str
     status: JobStatus
     tasks: list[TaskStatus]
     error_message: str | None = None
@@ -91,6 +96,7 @@ class JobBook:
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
         self._jobs: dict[str, _Entry] = {}
+        self._ended: deque[str] = deque()
         self._scope = Scope("jobs on ray")
         self._submissions: dict[str, list[str]] = {}
 
@@ -115,7 +121,7 @@ class JobBook:
         entries: list[_Entry] = []
         for job in jobs:
             tasks = [TaskStatus(JobStatus.PENDING) for _ in job.tasks]
-            entries.append(_Entry(job, JobStatus.PENDING, tasks))
+            entries.append(_Entry(job, submission, JobStatus.PENDING, tasks))
             self._jobs[job.job_id] = entries[-1]
         self._scope.spawn(self._run_all(entries, bundles, strategy), name="jobs")
         return ids
@@ -161,8 +167,13 @@ class JobBook:
 
         Returns:
             The lines, where to go on, and whether these were the last.
+
+        Raises:
+            JobNotFoundError: There is no such job.
         """
-        entry = self._jobs[job_id]
+        entry = self._jobs.get(job_id)
+        if entry is None:
+            raise no_such_job(job_id)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while since >= entry.dropped + len(entry.lines):
@@ -209,10 +220,25 @@ class JobBook:
         return True
 
     async def _stop(self, entry: _Entry) -> None:
-        for runner in entry.runners.values():
-            runner.stop.remote()
+        for index, runner in entry.runners.items():
+            if entry.tasks[index].status is JobStatus.RUNNING:
+                runner.stop.remote()
+            else:  # Ray has not started it yet, and may never do so
+                import_ray().kill(runner)
 
     async def _run_all(
+        self, entries: list[_Entry], bundles: list[dict[str, float]], strategy: str
+    ) -> None:
+        try:
+            await self._run_group(entries, bundles, strategy)
+        except Exception as exc:  # what Ray refuses to make: whoever waits for the jobs is told
+            for entry in entries:
+                entry.error_message = entry.error_message or f"{type(exc).__name__}: {exc}"
+                for index, task in enumerate(entry.tasks):
+                    if not JobStatus.finished(task.status):
+                        await self._task_ended(entry, index, entry.error_message)
+
+    async def _run_group(
         self, entries: list[_Entry], bundles: list[dict[str, float]], strategy: str
     ) -> None:
         ray = import_ray()
@@ -250,12 +276,12 @@ class JobBook:
     async def _run_task(self, entry: _Entry, task: RayTask, options: dict[str, Any]) -> None:
         failures = losses = 0
         error: str | None = None
-        while not entry.stopping:
+        while entry.error_message is None:
             attempt_id = task.attempt_id(failures + losses)
             self._attempts.attempt_began(attempt_id)
             was_lost, error = await self._try(entry, task, options, failures + losses)
             self._attempts.attempt_ended(attempt_id, _cause(error, was_lost, entry.stopping))
-            if error is None or entry.stopping:
+            if error is None or entry.error_message is not None:
                 break
             failures, losses = failures + (not was_lost), losses + was_lost
             over = losses > entry.job.losses if was_lost else failures > entry.job.failures
@@ -272,7 +298,10 @@ class JobBook:
         ray = import_ray()
         me = ray.get_runtime_context().current_actor
         remote: Any = ray.remote(Runner)
-        runner = remote.options(max_concurrency=2, **options).remote(me, task, number)
+        try:
+            runner = remote.options(max_concurrency=2, **options).remote(me, task, number)
+        except (TypeError, ValueError) as exc:
+            return False, f"Ray refuses to start it: {exc}"
         entry.runners[task.index] = runner
         try:
             await runner.__ray_ready__.remote()
@@ -305,7 +334,25 @@ class JobBook:
                 if worst in found:
                     entry.status = worst
                     break
+            self._job_ended(entry)
         entry.change()
+
+    def _job_ended(self, entry: _Entry) -> None:
+        """Keeps what may be asked of a job that has ended, and of the last ones only."""
+        entry.job = replace(entry.job, tasks=())  # with its project, and its function
+        self._ended.append(entry.job.job_id)
+        while len(self._ended) > ENDED_MAX:
+            oldest = self._jobs.pop(self._ended.popleft())
+            self._submissions.pop(oldest.submission, None)
+
+
+def no_such_job(job_id: str) -> JobNotFoundError:
+    """What is raised for a job that nobody knows.
+
+    Args:
+        job_id: Its id.
+    """
+    return JobNotFoundError(f"no job on this Ray has the id {job_id!r}")
 
 
 def _cause(error: str | None, was_lost: bool, was_stopped: bool) -> DeathCause:
@@ -317,4 +364,4 @@ def _cause(error: str | None, was_lost: bool, was_stopped: bool) -> DeathCause:
     return DeathCause(DeathKind.HOST_LOST if was_lost else DeathKind.APP_ERROR, error)
 
 
-__all__ = ["Attempts", "JobBook", "RayJob"]
+__all__ = ["Attempts", "JobBook", "RayJob", "no_such_job"]

@@ -117,6 +117,7 @@ class Runner:
             )
             if self._stopped.is_set():
                 self._kill(signal.SIGKILL)
+            threading.Thread(target=self._clear_away, args=(process,), daemon=True).start()
             self._pass_on(process)
             code = process.wait()
             error = Path(f"{path}.error")
@@ -125,6 +126,11 @@ class Runner:
             if error.exists():
                 return error.read_text()
         return f"killed by {signal_name(-code)}" if code < 0 else code_message(code)
+
+    def _clear_away(self, process: subprocess.Popen[str]) -> None:
+        """Ends with a task what it has started and left: that would keep its output open."""
+        process.wait()
+        self._kill(signal.SIGKILL)
 
     def _pass_on(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -40,6 +42,9 @@ RETRIES = 3
 
 FUNCTION_BYTES_MAX = 4096
 """A function that takes more is a value of its own: a worker gets it once."""
+
+FUNCTIONS_BYTES_MAX = 64 << 20
+"""What such functions may take together, those used last; one is kept whatever it takes."""
 
 
 class FrayContext:
@@ -98,7 +103,7 @@ class FrayContext:
         keep_freed_memory()
         self._retries = retries
         self._functions = PickledFunctions()
-        self._large: dict[bytes, int] = {}
+        self._large = _LargeFunctions(FUNCTIONS_BYTES_MAX)
         self._actors: list[ActorHandle[Any]] = []
         self._owned: SyncCluster | None = None
         self.controller_address = _with_scheme(controller_address)
@@ -119,7 +124,7 @@ class FrayContext:
         made = cls.__new__(cls)
         made._retries = RETRIES
         made._functions = PickledFunctions()
-        made._large = {}
+        made._large = _LargeFunctions(FUNCTIONS_BYTES_MAX)
         made._actors = []
         made._owned = None
         made.controller_address = ""
@@ -270,33 +275,34 @@ class FrayContext:
             self._retries if retries is None else retries,
             inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn),
         )
-        once = 0
-        if function.nbytes > FUNCTION_BYTES_MAX:
-            spec.function = None
-            spec.function_ref, once = self._as_value(function)
         future: FrayFuture | FrayGenerator
         if spec.streams:
             future = FrayGenerator(link, spec.task, label)
         else:
             future = FrayFuture(link, spec.task, label)
-        link.submit(spec, future)
+        if function.nbytes > FUNCTION_BYTES_MAX:
+            spec.function = None
+            self._submit_large(function, spec, future)
+        else:
+            link.submit(spec, future)
         del refs  # until here they must not be dropped
-        if once:
-            link.drop(once)
         return future
 
-    def _as_value(self, function: Payload) -> tuple[int, int]:
-        """A large function's number among the values; and once more, if it is for one task only."""
-        key = bytes(function.data)
-        number = 0 if function.buffers else self._large.get(key, 0)
-        if number:
-            return number, 0
-        number = self.link.new_number()
-        self.link.put(number, shared(function))
-        if function.buffers:
-            return number, number
-        self._large[key] = number
-        return number, 0
+    def _submit_large(
+        self, function: Payload, spec: TaskSpec, future: FrayFuture | FrayGenerator
+    ) -> None:
+        """Submits a task whose function is a value of its own."""
+        link, large = self.link, self._large
+        with large.lock:  # nobody drops the function before the task uses it
+            spec.function_ref = 0 if function.buffers else large.find(function)
+            unwanted: list[int] = []
+            if not spec.function_ref:
+                number = spec.function_ref = link.new_number()
+                link.put(number, shared(function))
+                unwanted = [number] if function.buffers else large.keep(function, number)
+            link.submit(spec, future)
+            for number in unwanted:
+                link.drop(number)
 
     # ---- actors
 
@@ -332,6 +338,43 @@ class FrayContext:
         if lifetime != "detached" and not get_if_exists:
             self._actors.append(handle)
         return handle
+
+
+class _LargeFunctions:
+    """The functions that are values, by their pickles: those used last, of a bounded size.
+
+    Args:
+        bytes_max: What they may take together; one is kept whatever it takes.
+
+    Attributes:
+        lock: Of all it knows; held by whoever asks.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self.lock = threading.Lock()
+        self._bytes_max = bytes_max
+        self._nbytes = 0
+        self._numbers: OrderedDict[bytes, int] = OrderedDict()
+
+    def find(self, function: Payload) -> int:
+        """The number of a function's value; 0 where there is none."""
+        key = bytes(function.data)
+        number = self._numbers.get(key, 0)
+        if number:
+            self._numbers.move_to_end(key)
+        return number
+
+    def keep(self, function: Payload, number: int) -> list[int]:
+        """There is another one. Gives the values that are for no further task."""
+        key = bytes(function.data)
+        self._numbers[key] = number
+        self._nbytes += len(key)
+        dropped: list[int] = []
+        while self._nbytes > self._bytes_max and len(self._numbers) > 1:
+            oldest, unused = self._numbers.popitem(last=False)
+            self._nbytes -= len(oldest)
+            dropped.append(unused)
+        return dropped
 
 
 class _Resolved:

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from fray.errors import NameTakenError, PayloadError
 from fray.job.futures import GeneratorFuture, TaskFuture
+from fray.job.threads import block
 from fray.runtime.serialization import dumps_arguments, loads
 
 if TYPE_CHECKING:
@@ -141,8 +142,19 @@ class Arguments:
         return args, kwargs
 
 
+class _Making:
+    """Has the name of an actor whose constructor runs, on this thread."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.over = threading.Event()
+
+
 class NamedActors:
-    """The actors of a context by name; detached ones are the process's."""
+    """The actors of a context by name; detached ones are the process's.
+
+    Constructors run without locks: they may take long, and make or wait for other actors.
+    """
 
     _detached: dict[str, Any] = {}  # noqa: RUF012 - of all contexts of the process
     _lock = threading.Lock()
@@ -172,18 +184,36 @@ class NamedActors:
         check_lifetime(name, get_if_exists=get_if_exists, lifetime=lifetime)
         if name is None:
             return make()
-        with self._lock:
-            found = self._own.get(name) or self._detached.get(name)
-            if found is not None:
-                if get_if_exists:
-                    return found
+        table = self._detached if lifetime == "detached" else self._own
+        mine = _Making()
+        while True:
+            with self._lock:
+                found = self._own.get(name) or self._detached.get(name)
+                if found is None:
+                    table[name] = mine
+                    break
+            if not get_if_exists:
                 raise NameTakenError(
                     f"there is an actor {name!r} already; choose another name, or give "
                     "get_if_exists=True to have that one"
                 )
+            if not isinstance(found, _Making):
+                return found
+            if found.thread == mine.thread:
+                raise NameTakenError(f"the constructor of the actor {name!r} asks for that actor")
+            block(found.over)  # then it is there, or its constructor has failed
+        try:
             made = make()
-            (self._detached if lifetime == "detached" else self._own)[name] = made
+        except BaseException:
+            with self._lock:
+                del table[name]
+            raise
+        else:
+            with self._lock:
+                table[name] = made
             return made
+        finally:
+            mine.over.set()
 
     def forget(self, handle: Any) -> None:
         """An actor has ended.

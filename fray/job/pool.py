@@ -42,6 +42,9 @@ START_AGAIN_S = 0.5
 MEMORY = 0.2
 """How much the newest duration counts in a function's mean."""
 
+KINDS_MAX = 10_000
+"""Of so many functions it is remembered how long they take."""
+
 
 @dataclass(slots=True)
 class _Task:
@@ -220,8 +223,10 @@ class PoolState:
             found.since = now
 
     def _learn(self, kind: object, seconds: float) -> None:
-        known = self._means.get(kind)
+        known = self._means.pop(kind, None)  # it is the newest then
         self._means[kind] = seconds if known is None else known + MEMORY * (seconds - known)
+        if len(self._means) > KINDS_MAX:
+            del self._means[next(iter(self._means))]
 
     def returned(self, worker: int, asked: Sequence[int], given: Sequence[int]) -> list[int]:
         """A worker was asked for tasks back.

@@ -39,6 +39,8 @@ class RayContext:
         namespace: Where names of actors are; None for Ray's own choice.
         num_cpus: CPUs that a task needs, ≥ 0; None for Ray's own choice.
         num_gpus: GPUs that a task needs, ≥ 0.
+        memory: Memory that a task needs, in bytes, > 0; None for no demand. Ray places by it, and
+            does not enforce it.
         resources: Other resources of Ray's that a task needs, such as ``{"TPU": 4}``.
         runtime_env: Ray's runtime environment of tasks and actors.
         retries: How often a task is run again after its worker was lost, ≥ 0.
@@ -54,6 +56,7 @@ class RayContext:
         namespace: str | None = None,
         num_cpus: float | None = None,
         num_gpus: float = 0,
+        memory: float | None = None,
         resources: Mapping[str, float] | None = None,
         runtime_env: Mapping[str, Any] | None = None,
         retries: int = 3,
@@ -70,6 +73,8 @@ class RayContext:
             self._options["num_cpus"] = num_cpus
         if num_gpus:
             self._options["num_gpus"] = num_gpus
+        if memory is not None:
+            self._options["memory"] = memory
         if resources:
             self._options["resources"] = dict(resources)
         environment = _environment(runtime_env or {}, num_gpus, resources or {})

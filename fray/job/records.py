@@ -43,6 +43,7 @@ class Record:
         unready: Of how many of its own arguments the tasks have not ended.
         losses: How often its result was lost after it had run.
         expires_at: When it is freed; None for never.
+        lasting: Whether it is never freed because of its age: a function, which its context puts.
         dependents: Tasks that wait for it.
         waiters: Whoever waits for its end.
         flow: Of a generator, what goes on between it and whoever takes its items.
@@ -62,6 +63,7 @@ class Record:
     unready: int = 0
     losses: int = 0
     expires_at: float | None = None
+    lasting: bool = False
     dependents: list[int] = field(default_factory=list[int])
     waiters: list[asyncio.Future[None]] = field(default_factory=list["asyncio.Future[None]"])
     flow: Flow | None = None

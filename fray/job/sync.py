@@ -59,9 +59,15 @@ class SyncContext:
         arguments = Arguments(args, {})
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             return _SyncGenerator(label, self, fn, arguments)
-        return outcome_of(label, lambda: self._call(fn, arguments))
+        return outcome_of(label, lambda: self.call(fn, arguments))
 
-    def _call(self, fn: Callable[..., Any], arguments: Arguments) -> Any:
+    def call(self, fn: Callable[..., Any], arguments: Arguments) -> Any:
+        """Calls a function here, with this as its context.
+
+        Args:
+            fn: The function.
+            arguments: Its arguments.
+        """
         token = CURRENT_JOB_CONTEXT.set(self)
         try:
             args, kwargs = arguments.values()
@@ -87,8 +93,8 @@ class SyncContext:
         check_class(actor_class)
 
         def make() -> SimpleActor:
-            given, named = Arguments(args, kwargs).values()
-            return SimpleActor(actor_class(*given, **named), name or actor_class.__name__)
+            made = self.call(actor_class, Arguments(args, kwargs))
+            return SimpleActor(made, name or actor_class.__name__, self)
 
         return self._actors.get_or_make(name, make, get_if_exists=get_if_exists, lifetime=lifetime)
 
@@ -143,11 +149,13 @@ class SimpleActor:
     Args:
         instance: The object.
         label: Its name or class.
+        context: Whose actor it is.
     """
 
-    def __init__(self, instance: Any, label: str) -> None:
+    def __init__(self, instance: Any, label: str, context: SyncContext) -> None:
         self._instance = instance
         self._label = label
+        self._context = context
         self._methods = methods_of(cast("type[Any]", instance.__class__))
 
     def __repr__(self) -> str:
@@ -156,7 +164,8 @@ class SimpleActor:
     def __getattr__(self, name: str) -> SimpleMethod:
         if name.startswith("__"):
             raise AttributeError(name)
-        return SimpleMethod(self._instance, find_method(self._label, name, self._methods))
+        method = find_method(self._label, name, self._methods)
+        return SimpleMethod(self._instance, method, self._context)
 
     def __reduce__(self) -> Any:
         return same(self)
@@ -165,9 +174,10 @@ class SimpleActor:
 class SimpleMethod:
     """One method of a `SimpleActor`: call it, or give a future of the call with ``remote``."""
 
-    def __init__(self, instance: Any, method: Method) -> None:
+    def __init__(self, instance: Any, method: Method, context: SyncContext) -> None:
         self._instance = instance
         self._method = method
+        self._context = context
 
     def remote(self, *args: Any, **kwargs: Any) -> TaskFuture[Any]:
         """Makes the call, here and now.
@@ -177,12 +187,8 @@ class SimpleMethod:
             **kwargs: The method's keyword arguments.
         """
         arguments = Arguments(args, kwargs)
-
-        def work() -> Any:
-            given, named = arguments.values()
-            return call(getattr(self._instance, self._method.name), tuple(given), named)
-
-        return outcome_of(self._method.name, work)
+        method = getattr(self._instance, self._method.name)
+        return outcome_of(self._method.name, lambda: self._context.call(method, arguments))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Makes the call and gives its result.

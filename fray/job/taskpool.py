@@ -156,20 +156,26 @@ class TaskPool:
             self._fail(record, ClusterClosed(f"this context was shut down: {spec.label}"))
             return record
         self.start()
-        arguments = [self.values.get(number) for number in spec.uses]
-        if None in arguments:
+        if any(number not in self.values for number in spec.uses):
             self._fail(record, freed(f"an argument of {spec.label}"))
             return record
-        record.pinned = True
-        for argument in arguments:
-            assert argument is not None
-            argument.users += 1
+        for argument in self._pin(record, spec):
+            argument.lasting |= argument.number == spec.function_ref
+            self.values.touch(argument)
             if argument.state is State.PENDING:
                 argument.dependents.append(spec.task)
                 record.unready += 1
         if record.unready == 0:
             self._ready(record)
         return record
+
+    def _pin(self, record: Record, spec: TaskSpec) -> list[Record]:
+        """Keeps the arguments of a task until it has ended; gives those that there are."""
+        record.pinned = True
+        found = [each for number in spec.uses if (each := self.values.get(number)) is not None]
+        for argument in found:
+            argument.users += 1
+        return found
 
     def _ready(self, record: Record) -> None:
         spec = record.spec
@@ -191,6 +197,7 @@ class TaskPool:
                 argument = self.values.get(number)
                 if argument is not None:
                     argument.users -= 1
+                    self.values.touch(argument)
                     self.values.free_if_unused(argument)
         if record.spec is not None and record.state is not State.HELD:
             record.spec.arguments = Payload(b"")  # it will not run again
@@ -399,6 +406,7 @@ class TaskPool:
         self._answer()
         for record in self.values.lose(worker):
             self._lost_value(record, reason)
+        self.values.drop(self.values.asked_for_by(worker))  # their futures are gone with it
         self._carry_out()
         self.decide_soon()
 
@@ -425,6 +433,7 @@ class TaskPool:
             self._fail(record, TaskLostError(told))
         else:
             record.state = State.PENDING
+            self._pin(record, spec)  # as when it ran first: their futures may go meanwhile
             self._ready(record)
 
     # ---- its actor, and its end

@@ -157,9 +157,10 @@ class ThreadContext:
         check_class(actor_class)
 
         def make() -> ThreadActorHandle:
-            given, named = Arguments(args, kwargs).values()
-            label = name or actor_class.__name__
-            return ThreadActorHandle(actor_class(*given, **named), label, self)
+            context = copy_context()
+            context.run(CURRENT_JOB_CONTEXT.set, self)
+            made = context.run(_call, actor_class, Arguments(args, kwargs))
+            return ThreadActorHandle(made, name or actor_class.__name__, self)
 
         return self._actors.get_or_make(name, make, get_if_exists=get_if_exists, lifetime=lifetime)
 

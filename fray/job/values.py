@@ -11,6 +11,7 @@ from fray.errors import FrayError, ReferenceFreedError
 from fray.job.holdings import Holdings
 from fray.job.parts import payload_of
 from fray.job.records import Record, State
+from fray.job.workerlink import NUMBERS_OF_A_WORKER
 
 if TYPE_CHECKING:
     from fray.job.staff import Staff
@@ -76,6 +77,14 @@ class Values:
     def pending(self) -> list[Record]:
         """Tasks that have not ended."""
         return [r for r in self._records.values() if r.state is State.PENDING]
+
+    def asked_for_by(self, worker: int) -> list[int]:
+        """The tasks that a worker's tasks have run, and the values that they have put.
+
+        Args:
+            worker: Which.
+        """
+        return [number for number in self._records if number >> NUMBERS_OF_A_WORKER == worker]
 
     def add_task(self, record: Record) -> None:
         """There is a task.
@@ -311,7 +320,9 @@ class Values:
         Args:
             record: The value's.
         """
-        if self._ttl_s is not None and record.state is not State.PENDING:
+        if record.lasting:
+            record.expires_at = None
+        elif self._ttl_s is not None and record.state is not State.PENDING:
             is_new = record.expires_at is None
             record.expires_at = self._clock.monotonic() + self._ttl_s
             if is_new:

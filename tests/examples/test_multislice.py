@@ -1,5 +1,7 @@
 """The multi-slice example: a batch is shared by whoever is there, and the result is one."""
 
+import dataclasses
+
 import pytest
 from rich.console import Console
 
@@ -10,13 +12,13 @@ pytest.importorskip("optax", reason="the multi-slice example needs optax (fray-a
 from examples.command import EXIT_USAGE  # noqa: E402
 from examples.multislice.__main__ import _tell, main  # noqa: E402
 from examples.multislice.config import SliceConfig  # noqa: E402
-from examples.multislice.leader import Run, Step  # noqa: E402
+from examples.multislice.leader import Leader, Run, Step  # noqa: E402
 from examples.multislice.learner import mean_of  # noqa: E402
 from examples.multislice.plot import draw_loss  # noqa: E402
 from examples.multislice.story import Story  # noqa: E402
 from examples.multislice.worker import SliceWorker  # noqa: E402
 from examples.training.learner import Learner  # noqa: E402
-from fray.groups import Place, SliceId  # noqa: E402
+from fray.groups import Member, Place, SliceId  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,17 @@ def test_a_slice_that_comes_later_goes_on_where_the_others_are(config, worker):
     [(same, ours)] = worker.gradients(1, range(1))
     assert loss == same
     assert all(map(np.array_equal, ours, gradients))
+
+
+async def test_a_run_that_loses_all_slices_before_a_checkpoint_begins_anew(tmp_path, config):
+    class Newcomers:
+        slices = (SliceId(0, 2),)
+        members = (Member(Place(slices[0], 0, 1), 0, None),)
+
+    leader = Leader(dataclasses.replace(config, output=str(tmp_path)), Newcomers(), Run())
+    leader.step = 3
+    await leader._welcome()
+    assert leader.step == 0
 
 
 async def test_a_story_happens_once_and_in_its_time():

@@ -127,3 +127,23 @@ def test_an_object_on_s3_stays_as_it_was_where_its_shard_fails(store: Any) -> No
     assert store.cat_file("lake/out/0.jsonl") == b'"old"\n'
     ThreadpoolBackend().execute(dataset.write_jsonl(pattern))
     assert list(load_jsonl("s3://lake/out/0.jsonl")) == list(range(3000))
+
+
+def test_what_other_processes_do_to_a_store_is_seen(store: Any) -> None:
+    store.pipe_file("lake/out/0.jsonl", b"0\n")
+    found = Dataset.from_files("s3://lake/out/*.jsonl")
+    assert list(found.source) == ["s3://lake/out/0.jsonl"]
+
+    store.pipe_file("lake/out/0.jsonl", b"1234567\n")  # by a connection of its own
+    store.pipe_file("lake/out/1.jsonl", b"1\n")
+    assert Backend.execute(found.load_jsonl()) == [1234567]
+    found = Dataset.from_files("s3://lake/out/*.jsonl")
+    assert Backend.execute(found.load_jsonl()) == [1234567, 1]
+
+    store.rm("lake/out/1.jsonl")
+    again = Dataset.from_list([0, 1]).map(lambda n: n + 5)
+    Backend.execute(again.write_jsonl("s3://lake/out/{shard}.jsonl", skip_existing=True))
+    assert store.cat(["lake/out/0.jsonl", "lake/out/1.jsonl"]) == {
+        "lake/out/0.jsonl": b"1234567\n",
+        "lake/out/1.jsonl": b"6\n",
+    }

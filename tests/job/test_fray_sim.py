@@ -13,6 +13,7 @@ from fray.cluster import ResourceConfig
 from fray.errors import CallCancelled, ReferenceFreedError, TaskLostError
 from fray.job import FrayContext, get_default_job_ctx
 from fray.job.desk import Desk
+from fray.job.fray import FUNCTION_BYTES_MAX
 
 LARGE = 50_000
 
@@ -146,6 +147,46 @@ async def test_a_task_may_wait_where_its_argument_is_made_again(sim_cluster):
         assert (await array).sum() == 3 * LARGE
 
 
+async def run_others_and_sleep(n):
+    context = get_default_job_ctx()
+    others = [context.run(large, i) for i in range(n)]
+    await asyncio.sleep(1000)
+    return len(others)
+
+
+async def test_what_a_lost_task_wanted_of_others_is_freed(sim_cluster):
+    await sim_cluster.add_hosts(2, cpus=1)
+    async with FrayContext(cluster=sim_cluster, max_workers=2) as context:
+        outer = context.run(run_others_and_sleep, 3, retries=0)
+        host = await runs_on(sim_cluster, context)
+        await sim_cluster.until(lambda: len(context.pool.values.asked_for_by(1)) == 3)
+        await asyncio.sleep(10)
+        sim_cluster.crash(host)
+        with pytest.raises(TaskLostError):
+            await outer
+        await asyncio.sleep(10)
+        assert context.pool.values.asked_for_by(1) == []
+
+
+def shifted(values, by):
+    return np.full(LARGE, len(values) + by)
+
+
+async def test_arguments_stay_while_a_result_is_made_again(sim_cluster):
+    await sim_cluster.add_hosts(1, cpus=1)
+    async with FrayContext(cluster=sim_cluster, max_workers=1) as context:
+        values = context.put([1, 2])
+        array = context.run(shifted, values, 5)
+        host = await runs_on(sim_cluster, context)
+        await sim_cluster.until(array.done)
+        sim_cluster.crash(host)
+        await sim_cluster.until(lambda: context.pool.workers and 1 not in context.pool.staff)
+        del values
+        await asyncio.sleep(1)
+        await sim_cluster.add_hosts(1, cpus=1)
+        assert (await array).sum() == 7 * LARGE
+
+
 async def test_a_large_result_without_tries_is_lost_with_its_host(sim_cluster):
     await sim_cluster.add_hosts(2, cpus=1)
     async with FrayContext(cluster=sim_cluster, max_workers=1, retries=0) as context:
@@ -205,6 +246,49 @@ async def test_values_are_freed_when_their_time_is_up(sim_cluster):
         await asyncio.sleep(12)
         with pytest.raises(ReferenceFreedError):
             await array
+
+
+async def test_a_value_that_tasks_go_on_using_is_not_freed(sim_cluster):
+    await sim_cluster.add_hosts(1, cpus=1)
+    async with FrayContext(cluster=sim_cluster, ttl_s=10.0) as context:
+        weights, small = context.put(np.ones(LARGE)), context.put([1, 2])
+        for _ in range(5):  # the worker has the large one since the first
+            assert await context.run(total, weights) == LARGE
+            assert await context.run(len, small) == 2
+            await asyncio.sleep(6)
+
+
+async def test_a_large_function_outlives_the_time_of_values(sim_cluster):
+    await sim_cluster.add_hosts(1, cpus=1)
+    table = "x" * (2 * FUNCTION_BYTES_MAX)
+
+    def look_up(n):
+        return table[n]
+
+    async with FrayContext(cluster=sim_cluster, ttl_s=10.0) as context:
+        assert await context.run(look_up, 1) == "x"
+        await asyncio.sleep(60)
+        assert await context.run(look_up, 2) == "x"
+
+
+async def test_large_functions_that_were_not_used_lately_are_freed(sim_cluster, monkeypatch):
+    monkeypatch.setattr("fray.job.fray.FUNCTIONS_BYTES_MAX", 10 * FUNCTION_BYTES_MAX)
+    await sim_cluster.add_hosts(1, cpus=1)
+
+    def length_of(text):
+        def length(n):
+            return n + len(text)
+
+        return length
+
+    async with FrayContext(cluster=sim_cluster) as context:
+        for n in range(30):
+            size = 2 * FUNCTION_BYTES_MAX + n
+            assert await context.run(length_of("x" * size), 1) == size + 1
+        await asyncio.sleep(1)
+        assert len(context.pool.values) <= 5
+        first = 2 * FUNCTION_BYTES_MAX
+        assert await context.run(length_of("x" * first), 1) == first + 1
 
 
 async def test_what_was_released_is_gone(sim_cluster):

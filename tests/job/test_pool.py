@@ -13,7 +13,7 @@ from hypothesis.stateful import (
 )
 
 from fray.job.orders import Order, PoolLimits
-from fray.job.pool import AHEAD_TASKS_MAX, PoolState
+from fray.job.pool import AHEAD_TASKS_MAX, KINDS_MAX, PoolState
 
 
 class Pool:
@@ -91,6 +91,19 @@ def test_short_tasks_are_sent_ahead():
     pool.learn(0.00001)
     pool.submit(*range(200))
     assert len(pool.sent[1]) == 1 + 1 + AHEAD_TASKS_MAX  # the one that was learned from, too
+
+
+def test_how_long_a_function_takes_is_forgotten_when_many_others_ran_since():
+    pool = Pool(workers_max=1)
+    for kind in range(KINDS_MAX + 1):
+        pool.submit(kind, kind=kind)
+        pool.start()
+        pool.end(1, kind, seconds=0.001)
+    forgotten, known = KINDS_MAX + 1, KINDS_MAX + 2
+    assert pool.submit(forgotten, forgotten + 10, kind=0) == [(Order.SEND, 1, forgotten)]
+    pool.end(1, forgotten, seconds=0.001)
+    pool.end(1, forgotten + 10, seconds=0.001)
+    assert pool.submit(known, known + 20, kind=5) == [(Order.SEND, 1, known, known + 20)]
 
 
 def test_long_tasks_are_not_sent_ahead():

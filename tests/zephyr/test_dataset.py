@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from zephyr import Backend, Dataset, ExecutionHint, FrayBackend, ThreadpoolBackend, get_backend
+from zephyr import (
+    Backend,
+    Dataset,
+    ExecutionHint,
+    FrayBackend,
+    ProcessBackend,
+    ThreadpoolBackend,
+    get_backend,
+)
 from zephyr.backends import parse_memory
 from zephyr.operations import FilterOp, MapOp, WindowOp
 
@@ -130,6 +138,14 @@ def test_memory_is_written_as_people_do() -> None:
     assert parse_memory("1024") == parse_memory("1k") == 1024
     with pytest.raises(ValueError, match="positive"):
         parse_memory(0)
+
+
+def test_threads_share_the_memory_of_their_process() -> None:
+    memory = 4 << 30
+    threads, processes = ThreadpoolBackend(), ProcessBackend()
+    assert processes.sort_bytes(100, memory) == memory // 8
+    assert 32 * threads.sort_bytes(100, memory) == memory // 8
+    assert threads.sort_bytes(1, memory) == memory // 8
 
 
 def test_the_backend_is_that_of_the_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+import pickle
 import re
 import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from zephyr import Backend, Dataset, ExecutionHint, ShardLostError, ThreadpoolBackend
-from zephyr.executors import ThreadExecutor
+from zephyr.actors import END_S, ActorExecutor
+from zephyr.executors import StageRef, ThreadExecutor
 from zephyr.progress import make_progress
+from zephyr.staff import Worker
+from zephyr.task import ShardWork, Task
 
 
 class StackContext:
@@ -150,10 +157,10 @@ def test_a_terminal_has_bars() -> None:
     assert "1,234 items" in out.getvalue()
 
 
-def _code() -> Any:
+def _code(fn: Callable[[int], int] = lambda n: n) -> Any:
     from zephyr.plan import make_plan
 
-    return make_plan(Dataset.from_list([1, 2]).map(lambda n: n)).stages[0].code
+    return make_plan(Dataset.from_list([1, 2]).map(fn)).stages[0].code
 
 
 def test_threads_of_an_executor_end_with_it() -> None:
@@ -161,3 +168,41 @@ def test_threads_of_an_executor_end_with_it() -> None:
     assert executor.room == 2
     executor.close()
     assert executor.wait(0.0) == []
+
+
+def test_two_attempts_may_end_at_the_same_moment(tmp_path: Path) -> None:
+    executor = ThreadExecutor(2)
+    both = threading.Barrier(2, timeout=10)
+
+    def meet(n: int) -> int:
+        both.wait()
+        return n
+
+    stage = StageRef(_code(meet), "")
+    work = ShardWork(0, pickle.dumps(1))
+    for attempt in (0, 1):
+        task = Task("run", 0, attempt, (), (work,), str(tmp_path), 1 << 20, 1000, compress=False)
+        executor.start((0, attempt), stage, task)
+    executor._pool.shutdown()  # both have ended, and nobody has heard of either
+    first, second = executor.wait(10)
+    executor.abandon(second.key)
+    assert (first.error, executor.room) == (None, 2)
+    executor.close()
+
+
+def test_workers_that_cannot_be_ended_are_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unreachable(Worker):
+        def kill(self) -> Any:
+            return self
+
+        def result(self, timeout: float) -> None:
+            nonlocal now
+            now += timeout
+            raise TimeoutError
+
+    now = 100.0
+    monkeypatch.setattr("zephyr.actors.time.monotonic", lambda: now)
+    executor = ActorExecutor(SimpleNamespace(system=None), 100, None)
+    executor._staff.workers.update(Unreachable() for _ in range(100))
+    executor.close()
+    assert now == 100.0 + END_S

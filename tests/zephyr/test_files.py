@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 import os
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zephyr import Backend, Dataset, load_file, load_jsonl, load_parquet
+from zephyr.files import write_whole
+from zephyr.plan import make_plan
+from zephyr.task import ShardWork, Task, run_task
 
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()),
@@ -283,6 +287,29 @@ def test_a_shard_that_fails_leaves_no_file_and_the_old_one_alone(tmp_path: Path)
         Backend.execute(dataset.write_jsonl(tmp_path / "data.jsonl"))
     assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
     assert (tmp_path / "data.jsonl").read_text() == "old\n"
+
+
+def test_a_process_that_was_taken_for_dead_does_not_harm_who_writes_in_its_place(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "data.jsonl"
+    first = write_whole(str(path), "tag", lambda: None)
+    first.__enter__().write(b"half of")
+    with write_whole(str(path), "tag", lambda: None) as second:
+        second.write(b"all of it")
+        with pytest.raises(FileExistsError, match="written by another process"):
+            first.__exit__(None, None, None)
+        assert not path.exists()
+    assert path.read_bytes() == b"all of it"
+    assert [each.name for each in tmp_path.iterdir()] == ["data.jsonl"]
+
+
+def test_attempts_of_one_number_store_what_they_make_apart(tmp_path: Path) -> None:
+    stage = make_plan(Dataset.from_list([100_000]).flat_map(range)).stages[0].code
+    work = ShardWork(0, pickle.dumps(100_000))
+    task = Task("run", 0, 0, (), (work,), str(tmp_path), 1 << 20, 100_000, compress=False)
+    found = [run_task(stage, task).outputs[0].segments for _ in range(2)]
+    assert len({segment.path for (segment,) in found}) == 2
 
 
 def test_globs_are_sorted_and_know_alternatives(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 import textwrap
@@ -39,6 +40,22 @@ def test_a_worker_that_exits_is_told() -> None:
 
     with pytest.raises(PipelineError, match=r"shard 0 is lost: 4 workers died.*exited with 3"):
         ProcessBackend().execute(ONE.map(leave))
+
+
+def test_a_worker_that_dies_while_it_answers_is_replaced(tmp_path: Path) -> None:
+    marker = str(tmp_path / "died")
+
+    def die_within_the_answer(n: int) -> int:
+        try:
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return n
+        os.write(int(sys.argv[1]), struct.pack("!i", 1000) + b"the beginning of an answer")
+        os._exit(9)
+
+    backend = ProcessBackend()
+    assert backend.execute(ONE.map(die_within_the_answer)) == [0]
+    assert backend.last_stats.lost == 1
 
 
 PROGRAM = """

@@ -270,7 +270,12 @@ class Holding:
         if self.leaving:  # what is judged must not be taken away meanwhile
             found.append(f"{self.process.name} has not left yet")
         for node in self.nodes.values():
-            for each in await node.supervisor.which_children():
+            try:
+                children = await node.supervisor.which_children()
+            except RuntimeError as exc:  # one within another begins when those before it run
+                found.append(f"{self.process.name} waits: {exc}")
+                continue
+            for each in children:
                 kept = node.children.get(each.name, "permanent") == "permanent"
                 if each.wanted and each.state != "up":
                     found.append(f"{node.supervisor!r}: {each.name} is {each.state}")

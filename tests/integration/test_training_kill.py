@@ -42,12 +42,12 @@ def test_a_gang_that_loses_a_process_learns_what_it_would_have_learnt(
         str(tmp_path / "plain"), steps=12, batch=4, context=16, width=16, heads=2,
         report_every=2, checkpoint_every=4,
     )  # fmt: skip
-    killed: list[int] = []
+    killed_after: list[int] = []  # steps that were told of
 
     async def kill_one(run: Run, workers: list[Any]) -> None:
-        if run.reports[-1].step >= KILL_AT and not killed:
-            killed.append(await workers[-1].pid.remote())
-            os.kill(killed[0], signal.SIGKILL)
+        if run.reports[-1].step >= KILL_AT and not killed_after:
+            killed_after.append(run.reports[-1].step)
+            os.kill(await workers[-1].pid.remote(), signal.SIGKILL)
 
     async def everything() -> tuple[Run, Run]:
         async with fray.connect():
@@ -60,8 +60,9 @@ def test_a_gang_that_loses_a_process_learns_what_it_would_have_learnt(
     calm, stormy = asyncio.run(everything())
     assert calm.lives == [0]
     assert len(stormy.lives) == 2
-    # The second is there already if the report of the step at which to kill was long on its way.
-    assert stormy.lives[1] in (4, 8), "it goes on after the newest checkpoint"
+    # Reports may be long on their way, and the gang further by then: but never less far.
+    left = range((killed_after[0] - 1) // 4 * 4, 12, 4)
+    assert stormy.lives[1] in left, "it goes on after the newest checkpoint"
     ends = [
         Checkpoints(str(tmp_path / name / "checkpoints")).latest() for name in ("plain", "killed")
     ]

@@ -63,7 +63,8 @@ class GpuConfig:
     Attributes:
         variant: The model, as in ``H100``; ``auto`` takes any.
         kind: Always ``gpu``.
-        count: How many per task: a whole number, or a fraction below 1 of a shared one.
+        count: How many per task: a whole number up to a million, or a fraction below 1 of a shared
+            one.
 
     Raises:
         InvalidRequestError: The count or variant makes no sense.
@@ -192,9 +193,9 @@ class ResourceConfig:
     It may be changed after it was made; whoever takes it for a job checks it again (`validate`).
 
     Attributes:
-        cpu: CPUs per task; at least 0, fractions are fine.
-        ram: Memory per task, as in ``8g``; see `fray.cluster.resources.parse_bytes`.
-        disk: Disk per task, as in ``10g``.
+        cpu: CPUs per task; 0 to a million, fractions are fine.
+        ram: Memory per task, at most 1 PiB, as in ``8g``; see `fray.cluster.resources.parse_bytes`.
+        disk: Disk per task, likewise, as in ``10g``.
         device: The accelerators of one replica; a TPU slice may span several hosts.
         replicas: How many; for TPUs, slices. At least 1, at most `TASKS_MAX` tasks.
         preemptible: Whether hosts that the cloud may take back will do.
